@@ -1,0 +1,299 @@
+"""Small files that are replaced whole: a reader sees the old one or the new one, never a part.
+
+A new file is written under a temporary name of its own, synced, moved over the old one, and the folder synced. A crash
+leaves the old file or the new one, and at most a temporary file, which no listing shows. Everything happens relative to
+the descriptor of an open folder, so that no symlink below the root is followed, not even one put there meanwhile.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from session_log._errors import AppendUnknown, NotFound, SessionLogError, StoreUnavailable, UnsafePath
+
+TEMPORARY_PREFIX = ".tmp-"
+LOCK_NAME = ".lock"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO must not wait for its other end
+_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+_CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
+
+
+_lock_fds: set[int] = set()
+
+
+class _Mine(threading.local):
+    """The locks of this thread, by device and inode: flock would let it wait for itself for ever."""
+
+    def __init__(self) -> None:
+        self.held: set[tuple[int, int]] = set()
+
+
+_mine = _Mine()
+
+
+def _unsafe(where: Path) -> UnsafePath:
+    return UnsafePath(str(where), "is a symlink or a device, or a file and a folder are mixed up")
+
+
+@contextlib.contextmanager
+def reported(where: Path) -> Iterator[None]:
+    """Raise what the system refuses inside the block as a typed error that names ``where``.
+
+    Raises:
+        NotFound: it is not there.
+        UnsafePath: it is not the plain file or folder it should be.
+        StoreUnavailable: any other reason.
+    """
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise NotFound(str(where)) from exc
+    except OSError as exc:
+        if exc.errno in _NOT_PLAIN:
+            raise _unsafe(where) from exc
+        raise StoreUnavailable(str(where), exc.strerror or str(exc)) from exc
+
+
+def _sync_folder(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_SYNC_FOLDERS:  # some network file systems have no such operation
+            raise
+
+
+def _make_root(root: Path) -> None:
+    """Make ``root`` and the folders above it that are missing, each synced into the one above."""
+    missing = []
+    at = root
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        above = os.open(folder.parent, _FOLDER)
+        try:
+            _sync_folder(above)
+        finally:
+            os.close(above)
+
+
+class Folder:
+    """An open folder; a context manager that closes it. Names are single path components.
+
+    All of it raises as :func:`reported` says: NotFound, UnsafePath, StoreUnavailable.
+    """
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, root: Path, *below: str) -> "Folder":
+        """Open ``root/*below``. ``root`` may be reached through symlinks; nothing below it may."""
+        with reported(root):
+            folder = cls(os.open(root, _FOLDER), root)
+        for name in below:
+            folder = folder._enter(name)
+        return folder
+
+    @classmethod
+    def make(cls, root: Path, *below: str, durable: bool = True) -> "Folder":
+        """Open ``root/*below`` and make what is missing, for the owner only (0700).
+
+        With ``durable``, each folder is synced into the one above even if it existed: who made it may have died
+        before doing so.
+        """
+        with reported(root):
+            _make_root(root)
+            folder = cls(os.open(root, _FOLDER), root)
+        for name in below:
+            try:
+                with reported(folder.path / name):
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=folder._fd)
+                    if durable:
+                        _sync_folder(folder._fd)
+            except SessionLogError:
+                folder.close()
+                raise
+            folder = folder._enter(name)
+        return folder
+
+    def _enter(self, name: str) -> "Folder":
+        with self, reported(self.path / name):
+            return Folder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd), self.path / name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+
+    def names(self) -> list[str]:
+        """Return the names of the plain files, unordered, temporary ones included."""
+        with reported(self.path), os.scandir(self._fd) as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """Return the content of a plain file; of one over ``max_bytes``, the first ``max_bytes + 1``."""
+        with self._opened(name) as fd:
+            wanted = min(os.fstat(fd).st_size, max_bytes) + 1
+            chunks = []
+            while wanted > 0 and (chunk := os.read(fd, wanted)):
+                chunks.append(chunk)
+                wanted -= len(chunk)
+            return b"".join(chunks)
+
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put ``data`` in place of the file ``name``, or make it (0600). If this raises, the old file stands.
+
+        Raises:
+            AppendUnknown: but for this: the new file is in place, and may not be after a power cut.
+        """
+        with reported(self.path / name):
+            self._refuse_foreign(name)
+            temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=self._fd)
+            try:
+                try:
+                    _write_all(fd, data)
+                    if durable:
+                        os.fsync(fd)  # before the move: the name must never stand for bytes that are not on disk
+                finally:
+                    os.close(fd)
+                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=self._fd)
+                raise
+        if durable:
+            self._settle(name)
+
+    def remove(self, name: str) -> None:
+        """Remove the file ``name``, for good when this returns; nothing happens if it is not there.
+
+        Raises:
+            AppendUnknown: it is gone, but may be back after a power cut.
+        """
+        with reported(self.path / name):
+            self._refuse_foreign(name)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+        self._settle(name)
+
+    def sync(self, name: str) -> None:
+        """Make a file that somebody else may have written without a sync survive a power cut.
+
+        Raises:
+            AppendUnknown: it may not survive.
+        """
+        with self._opened(name) as fd:
+            os.fsync(fd)
+        self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        try:
+            _sync_folder(self._fd)
+        except OSError as exc:
+            raise AppendUnknown(str(self.path / name), f"the folder cannot be synced ({exc.strerror})") from exc
+
+    def _refuse_foreign(self, name: str) -> None:
+        try:
+            found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(found.st_mode):
+            raise _unsafe(self.path / name)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        path = self.path / name
+        with reported(path):
+            fd = os.open(name, os.O_RDONLY | _PLAIN, dir_fd=self._fd)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise _unsafe(path)
+                yield fd
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Exclude every other thread and process that locks this folder, until the block ends or the process dies.
+
+        Raises:
+            StoreUnavailable: it cannot be locked; or this thread holds it already and would wait for itself.
+        """
+        with reported(self.path / LOCK_NAME):
+            fd, identity = self._acquire()
+        _mine.held.add(identity)
+        try:
+            yield
+        finally:
+            _mine.held.discard(identity)
+            _release(fd)
+
+    def _acquire(self) -> tuple[int, tuple[int, int]]:
+        path = self.path / LOCK_NAME
+        while True:
+            fd = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600, dir_fd=self._fd)
+            _lock_fds.add(fd)
+            try:
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode):
+                    raise _unsafe(path)
+                identity = (found.st_dev, found.st_ino)
+                if identity in _mine.held:
+                    raise StoreUnavailable(str(path), "this thread holds it already; write before or after the update")
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                # Whoever removes a lock file while it is held would let a second writer in: look whether it is ours.
+                with contextlib.suppress(FileNotFoundError):
+                    now = os.stat(LOCK_NAME, dir_fd=self._fd, follow_symlinks=False)
+                    if (now.st_dev, now.st_ino) == identity:
+                        return fd, identity
+            except BaseException:
+                _release(fd)
+                raise
+            _release(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _release(fd: int) -> None:
+    if fd in _lock_fds:  # not in a child forked inside the block
+        _lock_fds.discard(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing does not unlock while a child that is being forked has a copy
+        finally:
+            os.close(fd)
+
+
+def _drop_locks() -> None:
+    """Close the copies of the parent's locks, which would otherwise hold them after the parent's death."""
+    while _lock_fds:
+        os.close(_lock_fds.pop())
+
+
+os.register_at_fork(after_in_child=_drop_locks)

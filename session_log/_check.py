@@ -1,0 +1,192 @@
+"""Would it read back the same? What an entry must be before it is written. Pure."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from session_log._entries import (
+    AssistantItem,
+    Invoke,
+
+    RunCompleted,
+    TextInput,
+    ToolResultEntry,
+    TurnEnd,
+    UserInput,
+)
+from session_log._errors import InvalidEntry
+from session_log._items import Message, Reasoning, Text, ToolCall, ToolResult, Unknown
+
+MAX_INTEGER = (1 << 63) - 1
+"""Integers of our own fields: what a signed 64-bit reader holds."""
+
+
+# ── the shapes a turn is made of: surely right, at a glance ────────────────────────────────────────────────────────
+
+
+def _header(entry: Any) -> bool:
+    ts = entry.ts
+    return type(ts) is int and 0 <= ts <= MAX_INTEGER and entry.idem is None
+
+
+def _message(item: Message) -> bool:
+    if type(item.role) is not str or type(item.content) is not tuple:
+        return False
+    for part in item.content:
+        if type(part) is not Text or type(part.text) is not str:
+            return False
+    return True
+
+
+def _tool_call(item: ToolCall) -> bool:
+    return type(item.call_id) is str and type(item.name) is str and type(item.arguments) is str
+
+
+def _tool_result(item: ToolResult) -> bool:
+    content = item.content
+    return (
+        type(item.call_id) is str
+        and type(item.summary) is str
+        and (content is None or type(content) is str)
+        and type(item.is_error) is bool
+        and item.attachments == ()
+    )
+
+
+def _reasoning(item: Reasoning) -> bool:
+    return (
+        type(item.text) is str
+        and item.summary == ()
+        and (item.encrypted_content is None or type(item.encrypted_content) is str)
+        and (item.signature is None or type(item.signature) is str)
+    )
+
+
+_ITEMS: Final[dict[type[Any], Callable[[Any], bool]]] = {
+    Message: _message,
+    ToolCall: _tool_call,
+    Reasoning: _reasoning,
+    ToolResult: _tool_result,
+}
+_item_check = _ITEMS.get
+
+
+def _assistant_item(entry: AssistantItem) -> bool:
+    item = entry.item
+    check = _item_check(type(item))
+    return check is not None and check(item) and _header(entry)
+
+
+def _tool_result_entry(entry: ToolResultEntry) -> bool:
+    item = entry.item
+    return type(item) is ToolResult and _tool_result(item) and _header(entry)
+
+
+def _user_input(entry: UserInput) -> bool:
+    if type(entry.segments) is not tuple or entry.extensions != ():
+        return False
+    for segment in entry.segments:
+        if type(segment) is not TextInput or type(segment.content) is not str:
+            return False
+    return _header(entry)
+
+
+def _invoke(entry: Invoke) -> bool:
+    return type(entry.trigger) is str and _header(entry)
+
+
+def _turn_end(entry: TurnEnd) -> bool:
+    return (
+        type(entry.turn_count) is int
+        and 0 <= entry.turn_count <= MAX_INTEGER
+        and (entry.chain is None or type(entry.chain) is str)
+        and _header(entry)
+    )
+
+
+def _run_completed(entry: RunCompleted) -> bool:
+    return type(entry.interrupted) is bool and type(entry.result) is str and _header(entry)
+
+
+PLAIN: Final[dict[type[Any], Callable[[Any], bool]]] = {
+    AssistantItem: _assistant_item,
+    ToolResultEntry: _tool_result_entry,
+    UserInput: _user_input,
+    Invoke: _invoke,
+    TurnEnd: _turn_end,
+    RunCompleted: _run_completed,
+}
+"""True: the entry certainly reads back the same. False, or no check: write it, read it back and compare."""
+
+
+# ── everything else ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_difference(written: Any, read: Any, path: str = "$") -> None:
+    """Raise InvalidEntry for the first value of ``written`` that came back as another one in ``read``.
+
+    A list where we keep a tuple is the same; opaque payloads (raw by now) were checked when they were encoded.
+    """
+    if isinstance(written, msgspec.Raw):
+        return
+    if isinstance(written, msgspec.Struct) and type(written) is type(read):
+        for name in written.__struct_fields__:
+            refuse_difference(getattr(written, name), getattr(read, name), f"{path}.{name}")
+    elif isinstance(written, (tuple, list)) and isinstance(read, tuple) and len(written) == len(read):
+        for at, (one, other) in enumerate(zip(written, read, strict=True)):
+            refuse_difference(one, other, f"{path}[{at}]")
+    elif type(written) is int and type(read) is float and written == read:
+        return
+    elif type(written) is not type(read) or written != read:
+        raise InvalidEntry(path, f"{written!r:.200} would read back as {read!r:.200}")
+    elif type(written) is int and not -MAX_INTEGER <= written <= MAX_INTEGER:
+        raise InvalidEntry(path, f"{written} does not fit into 64 bits")
+    if path == "$.ts" and written < 0:
+        raise InvalidEntry(path, f"{written} is before 1970; ts is milliseconds since then")
+
+
+def explain(entry: Any, reason: str, path: str = "$") -> InvalidEntry:
+    """Return the error for an entry that cannot be encoded or read back, naming the value if it can be found."""
+    return next(_foreign(entry, "$"), None) or InvalidEntry(path, reason)
+
+
+def _foreign(value: Any, path: str) -> Any:
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _foreign(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, (tuple, list)):
+        for at, inner in enumerate(value):
+            yield from _foreign(inner, f"{path}[{at}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield InvalidEntry(path, f"{value!r} has no JSON form")
+    elif not isinstance(value, (str, int, float, type(None), msgspec.Raw, Unknown)):
+        yield InvalidEntry(path, f"a {type(value).__name__} has no place in an entry")
+
+
+def scrub(text: str) -> str:
+    """Return ``text`` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def scrubbed(value: Any) -> Any:
+    """Return a JSON value with every text in it scrubbed."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub(key): scrubbed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [scrubbed(inner) for inner in value]
+    return value
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return an entry with every text of its own fields scrubbed."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(without_surrogates(inner) for inner in value)
+    if isinstance(value, msgspec.Struct):
+        return type(value)(**{name: without_surrogates(getattr(value, name)) for name in value.__struct_fields__})
+    return value

@@ -1,0 +1,146 @@
+"""Entry to line and line to entry. Pure.
+
+Known variants are decoded by msgspec in one go. What that refuses is read again, field by field: unknown variants
+become :class:`Unknown`, unknown kinds :class:`UnknownEntry`, lone surrogates (which JSON can spell and UTF-8 cannot) stay
+in an opaque payload and become U+FFFD in our own text. Only what is wrong even then is an error.
+
+Encoding checks that the line will read back as the same entry: cheaply for the shapes a turn is made of, else by
+reading it back.
+"""
+
+import msgspec
+
+from session_log import _check, _payload, _tolerant
+from session_log._entries import (
+    Carried,
+    Extension,
+    KnownEntry,
+    LogEntry,
+    SegmentStart,
+    SessionExtension,
+    UnknownEntry,
+    UserInput,
+)
+from session_log._errors import InvalidEntry
+from session_log._frame import MAX_LINE_BYTES
+from session_log._items import Unknown
+
+
+def _verbatim(value: object) -> msgspec.Raw:
+    if isinstance(value, Unknown):
+        return msgspec.Raw(value.raw)
+    raise TypeError(f"{type(value).__name__} has no place in an entry")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_verbatim).encode
+encode_struct = _encode
+"""Encode a value of ours that is known to be sound; raw JSON and unknown variants in it stay as they are."""
+_DECODER = msgspec.json.Decoder(KnownEntry)
+_decode = _DECODER.decode
+decode_known_lines = _DECODER.decode_lines
+"""Decode a block of lines of known shape at full speed; ``DECODE_ERRORS`` if there is any other line in it."""
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_plain = _check.PLAIN.get
+
+
+def encode_line(entry: LogEntry) -> bytes:
+    """Return the line of ``entry``, without its newline.
+
+    Lone surrogates in our own text fields are written as U+FFFD; an opaque payload keeps them.
+
+    Raises:
+        InvalidEntry: the entry would not read back the same; ``path`` names the value.
+    """
+    return prepare(entry)[0]
+
+
+def prepare(entry: LogEntry) -> tuple[bytes, LogEntry]:
+    """Return the line of ``entry``, and the entry a reader will get from it, which is what may enter a state."""
+    check = _plain(type(entry))
+    if check is None or not check(entry):
+        return _prepare_slowly(entry)
+    try:
+        line = _encode(entry)
+    except UnicodeEncodeError:
+        return _prepare_slowly(entry)
+    if len(line) > MAX_LINE_BYTES:
+        raise _too_long(line)
+    return line, entry
+
+
+def _too_long(line: bytes) -> InvalidEntry:
+    return InvalidEntry(
+        "$", f"the line has {len(line)} bytes, at most {MAX_LINE_BYTES} (MAX_LINE_BYTES); put the payload into a blob"
+    )
+
+
+def _prepare_slowly(entry: LogEntry) -> tuple[bytes, LogEntry]:
+    if isinstance(entry, UnknownEntry):
+        return _prepare_unknown(entry)
+    if not isinstance(entry, KnownEntry):
+        raise InvalidEntry("$", f"{type(entry).__name__} is no log entry")
+    settled = _with_raw_payloads(entry)
+    try:
+        line = _encode(settled)
+    except UnicodeEncodeError:
+        settled = _check.without_surrogates(settled)
+        line = _encode(settled)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise _check.explain(settled, str(exc)) from None
+    if len(line) > MAX_LINE_BYTES:
+        raise _too_long(line)
+    try:
+        read_back = decode_line(line)
+    except InvalidEntry as exc:
+        raise _check.explain(settled, exc.reason, exc.path) from None
+    _check.refuse_difference(settled, read_back)
+    return line, read_back
+
+
+def _prepare_unknown(entry: UnknownEntry) -> tuple[bytes, LogEntry]:
+    raw = entry.raw
+    if type(raw) is not bytes or b"\n" in raw or b"\r" in raw or len(raw) > MAX_LINE_BYTES:
+        raise InvalidEntry("$.raw", f"must be one line of at most {MAX_LINE_BYTES} bytes, without its newline")
+    if decode_line(raw) != entry:
+        raise InvalidEntry("$.raw", f"is not a line of the unknown kind {entry.kind!r}")
+    return raw, entry
+
+
+def _with_raw_payloads(entry: KnownEntry) -> KnownEntry:
+    """Encode what is opaque first: those payloads follow other rules than our own fields."""
+    match entry:
+        case Extension(payload=payload):
+            return msgspec.structs.replace(entry, payload=_payload.to_raw(payload, "$.payload"))
+        case UserInput(extensions=extensions) if extensions:
+            return msgspec.structs.replace(entry, extensions=_raw_extensions(extensions, "$.extensions"))
+        case SegmentStart(carried=Carried(extensions=extensions) as carried) if extensions:
+            raw = _raw_extensions(extensions, "$.carried.extensions")
+            return msgspec.structs.replace(entry, carried=msgspec.structs.replace(carried, extensions=raw))
+        case _:
+            return entry
+
+
+def _raw_extensions(extensions: tuple[SessionExtension, ...], path: str) -> tuple[SessionExtension, ...]:
+    settled = []
+    for at, extension in enumerate(extensions):
+        if not isinstance(extension, SessionExtension):
+            raise InvalidEntry(f"{path}[{at}]", f"{type(extension).__name__} is no SessionExtension")
+        raw = extension.payload
+        if not isinstance(raw, msgspec.Raw):
+            raw = _payload.to_raw(raw, f"{path}[{at}].payload")
+        settled.append(SessionExtension(extension.domain, raw))
+    return tuple(settled)
+
+
+def decode_line(line: bytes) -> LogEntry:
+    """Return the entry of one line; a newline (or CRLF) at its end is tolerated.
+
+    Raises:
+        InvalidEntry: the line is no entry; ``path`` names the value that is wrong.
+    """
+    try:
+        return _decode(line)
+    except DECODE_ERRORS:
+        return _tolerant.decode(line)
+
+

@@ -1,0 +1,295 @@
+"""The store of plain files: ``{root}/{session_id}/{segment_id}.jsonl``.
+
+Nothing is made before the first segment is: a store on read-only media reads. What is listed can be restored: a segment
+appears with all of its first lines, by an exclusive link to a file that is complete.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from session_log import _layout, _repair, blobs
+from session_log._errors import HeadMoved, NotFound, SegmentExists, StoreUnavailable, UnsafePath
+from session_log._file_reader import FileReader
+from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, check_lines, framed, framed_whole, marks_of
+from session_log._ids import parse_id
+from session_log._segment_file import SegmentFile
+from session_log._state import Damage
+from session_log._store import Appender, Capabilities
+from session_log.blobs import BlobRef
+
+MAX_OPEN_FILES: Final = 128
+"""Segments kept open for appending; the least recently used is closed. Far below the usual limit of 1,024."""
+_DURABILITIES: Final = ("process", "turn", "power")
+_FINAL: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
+TAIL_LATENCY_MS: Final = 20
+Key = tuple[str, str]
+
+
+class FsStore(FileReader):
+    """Sessions below ``root`` (default: :func:`default_root`), in plain files. Safe for threads and processes.
+
+    ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a power cut,
+    from the end of each turn or run on), ``"power"`` (a power cut, each append).
+
+    Raises:
+        StoreUnavailable: ``root`` or ``durability`` is no such thing.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: str = "turn") -> None:
+        if durability not in _DURABILITIES:
+            raise StoreUnavailable(f"durability {durability!r}", f"is none of {', '.join(map(repr, _DURABILITIES))}")
+        super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
+        self.durability = durability
+        self._files: OrderedDict[Key, SegmentFile] = OrderedDict()
+        self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
+        self._lock = threading.RLock()
+        self._synced: set[str] = set()
+        _stores_to_renew(self)
+
+    def __repr__(self) -> str:
+        return f"FsStore({str(self.root)!r}, durability={self.durability!r})"
+
+    def __enter__(self) -> "FsStore":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_segment(
+        self, session_id: str, segment_id: str, lines: Sequence[bytes], *, token: str | None = None
+    ) -> int:
+        """Create the segment with these lines, whole or not at all, and return its length. See :class:`Store`."""
+        key = parse_id(session_id), parse_id(segment_id)
+        lines = framed_whole(lines, token)
+        path = self._path(*key)
+        folder = os.path.dirname(path)
+        durable = self.durability != "process"
+        if folder not in self._synced:
+            _layout.make_parents(str(self.root), durable=durable)
+            if not _layout.make_folder(folder, durable=durable) and durable:
+                _layout.sync_folder(str(self.root))  # once a store: whoever made the folder may have died before that
+            self._synced.add(folder)
+        data = b"\n".join(lines) + b"\n"
+        try:
+            _create_whole(path, data, durable=durable)
+        except FileExistsError:
+            if token is not None and self._starts_with(key, data):
+                return len(lines)
+            raise SegmentExists(*key) from None
+        except FileNotFoundError:
+            self._synced.discard(folder)  # the session was deleted between two calls
+            raise NotFound(folder, "the session was deleted") from None
+        return len(lines)
+
+    def append(
+        self,
+        session_id: str,
+        segment_id: str,
+        lines: Sequence[bytes],
+        *,
+        expected: int | None = None,
+        token: str | None = None,
+    ) -> int:
+        """Append the lines, all or nothing, and return the new length. See :class:`Store`."""
+        key = parse_id(session_id), parse_id(segment_id)
+        lines = framed(lines, token)
+        if token is not None:
+            done = self._already_in(key, lines, expected, token)
+            if done is not None:
+                return done
+        data = b"\n".join(lines) + b"\n"
+        final = any(line.startswith(_FINAL) for line in lines)
+        file = self._file(self._files, key, self._path(*key))
+        try:
+            return file.append(data, len(lines), expected, final)
+        except HeadMoved:
+            raise
+        except BaseException:
+            self._forget(self._files, key, file)
+            raise
+
+    def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
+        """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
+        return SegmentFile(
+            self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability, position=position
+        )
+
+    def append_trace(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
+        """Append lines to the segment's trace, which is created with the first; never synced."""
+        key = parse_id(session_id), parse_id(segment_id)
+        check_lines(lines)
+        file = self._file(self._traces, key, self._trace_path(*key), create=True)
+        try:
+            file.append(b"\n".join(lines) + b"\n", len(lines))
+        except BaseException:
+            self._forget(self._traces, key, file)
+            raise
+
+    def delete_session(self, session_id: str) -> None:
+        """Move the session's folder to the trash; writers on it get NotFound from then on."""
+        session_id = parse_id(session_id)
+        folder = str(self.root / session_id)
+        os.close(_layout.open_folder(folder))
+        with self._lock:
+            for files in (self._files, self._traces):
+                for key in [key for key in files if key[0] == session_id]:
+                    files.pop(key).close()
+            self._synced.discard(folder)
+        trash = str(self.root / "trash")
+        durable = self.durability != "process"
+        _layout.make_folder(trash, durable=durable)
+        try:
+            os.rename(folder, os.path.join(trash, session_id))
+        except FileNotFoundError:
+            raise NotFound(folder, "no such session") from None
+        except OSError as exc:
+            raise _layout.unavailable(folder, exc) from exc
+        if durable:
+            _layout.sync_folder(trash)
+            _layout.sync_folder(str(self.root))
+
+    def blank_lines(self, session_id: str, segment_id: str, damage: Sequence[Damage]) -> None:
+        """Save damaged lines beside the segment and overwrite them with spaces; everything else stays where it is."""
+        path = self._path(parse_id(session_id), parse_id(segment_id))
+        spans = [(found.byte_offset, found.length_bytes) for found in damage]
+        holder = SegmentFile(path, durability=self.durability, exclusive=True)
+        try:
+            holder.hold()
+            fd = _layout.open_file(path, os.O_RDWR)
+            try:
+                _repair.blank_lines(fd, path, spans)
+            finally:
+                os.close(fd)
+        finally:
+            holder.close()
+
+    def put_blob(self, data: bytes) -> BlobRef:
+        """Keep a payload by its hash, below ``blobs``."""
+        return blobs.put_blob(self.root, data, durable=self.durability != "process")
+
+    def get_blob(self, ref: BlobRef | str) -> bytes:
+        """Return a payload, its hash checked."""
+        return blobs.get_blob(self.root, ref)
+
+    def capabilities(self) -> Capabilities:
+        """Return what this store promises."""
+        return Capabilities(
+            durability=self.durability,
+            shared_between_processes=True,
+            max_line_bytes=MAX_LINE_BYTES,
+            max_batch_lines=MAX_BATCH_LINES,
+            max_batch_bytes=MAX_BATCH_BYTES,
+            tail_latency_ms=TAIL_LATENCY_MS,
+        )
+
+    def close(self) -> None:
+        """Close every descriptor. Idempotent; a later append opens them again."""
+        with self._lock:
+            for files in (self._files, self._traces):
+                while files:
+                    files.popitem()[1].close()
+
+    # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _file(
+        self, files: "OrderedDict[Key, SegmentFile]", key: Key, path: str, *, create: bool = False
+    ) -> SegmentFile:
+        with self._lock:
+            file = files.get(key)
+            if file is not None:
+                files.move_to_end(key)
+                return file
+            durability = "process" if create else self.durability
+            file = files[key] = SegmentFile(path, durability=durability, create=create)
+            while len(files) > MAX_OPEN_FILES:
+                files.popitem(last=False)[1].close()
+            return file
+
+    def _position(self, key: Key) -> tuple[int, int, int] | None:
+        file = self._files.get(key)
+        known = file.known() if file is not None else None
+        return known or super()._position(key)
+
+    def _forget(self, files: "OrderedDict[Key, SegmentFile]", key: Key, file: SegmentFile) -> None:
+        """Drop a descriptor after an error: the next append opens and looks anew."""
+        with self._lock:
+            if files.get(key) is file:
+                del files[key]
+        file.close()
+
+    def _already_in(self, key: Key, lines: list[bytes], expected: int | None, token: str) -> int | None:
+        """Return the length after an earlier append of the same lines under the same token, if there was one."""
+        start = expected if expected is not None else max(0, self.length(*key) - MAX_BATCH_LINES)
+        found = list(self.read(*key, start, start + len(lines) if expected is not None else None))
+        for at, line in enumerate(found):
+            if b'"token"' in line and marks_of(line).token == token and found[at : at + len(lines)] == lines:
+                return start + at + len(lines)
+        return None
+
+    def _starts_with(self, key: Key, data: bytes) -> bool:
+        try:
+            fd = _layout.open_file(self._path(*key), os.O_RDONLY)
+        except (NotFound, UnsafePath, StoreUnavailable):
+            return False
+        try:
+            return os.pread(fd, len(data), 0) == data
+        finally:
+            os.close(fd)
+
+
+def _create_whole(path: str, data: bytes, *, durable: bool) -> None:
+    """Make a file appear with all of ``data`` or not at all: a temporary name, then an exclusive link.
+
+    Raises:
+        FileExistsError, FileNotFoundError: as the link or the folder says.
+        StoreUnavailable: anything else; nothing is left but, after a crash, the temporary.
+    """
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+    made = False
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        made = True
+        try:
+            _repair.write_all(fd, data)
+            if durable:
+                _repair.sync(fd)
+        finally:
+            os.close(fd)
+        os.link(temporary, path, follow_symlinks=False)
+        if durable:
+            _layout.sync_folder(folder)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as exc:
+        if exc.errno == errno.EPERM:
+            raise StoreUnavailable(path, "this file system has no hard links, which a new segment needs") from exc
+        raise _layout.unavailable(path, exc) from exc
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _stores_to_renew(store: FsStore) -> None:
+    """In a forked child the store's lock may be held by a thread that is not there: give it a new one."""
+    import weakref
+
+    reference = weakref.ref(store)
+
+    def renew() -> None:
+        alive = reference()
+        if alive is not None:
+            alive._lock = threading.RLock()
+
+    os.register_at_fork(after_in_child=renew)
+

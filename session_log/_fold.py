@@ -1,0 +1,303 @@
+"""The fold: entries into state. Pure.
+
+One growing set of lists inside one :class:`Fold`, frozen when asked: replacing a frozen state for each entry would be
+quadratic. A rollback line (``session_log.rollback``, ``{"to_entries": N}``) means: the state after the first N lines of
+this segment. So the state at a line depends on the lines before it alone, and redo is a rollback to a later N.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from session_log._entries import (
+    POD_SCOPE_DOMAIN,
+    ROLLBACK_DOMAIN,
+    AssistantItem,
+    ConfigChanged,
+    Extension,
+    InputSegment,
+    Invoke,
+    LlmUsage,
+    LogEntry,
+    PausedTurnAbandoned,
+    PodScope,
+    RequestConfig,
+    RunCompleted,
+    RunErrored,
+    SegmentStart,
+    SystemItemEntry,
+    ToolResultEntry,
+    TurnEnd,
+    UnknownEntry,
+    UsageRecord,
+    UserInput,
+    flatten_input,
+)
+from session_log._errors import InvalidEntry
+from session_log._items import Item, Message, Text, ToolCall, ToolResult, Unknown
+from session_log._payload import from_raw, own
+from session_log._state import Damage, ExtensionRecord, Head, RestoredState
+
+_USAGE_FIELDS: Final = UsageRecord.__struct_fields__
+
+
+class RolledBack(Exception):
+    """A rollback was met while folding line by line: the order of the lines must be found first."""
+
+
+class BadRollback(InvalidEntry):
+    """A rollback that points nowhere; ``at`` is its position."""
+
+    def __init__(self, at: int, reason: str) -> None:
+        super().__init__("$.payload.to_entries", reason)
+        self.at = at
+
+
+class Fold:
+    """A state in the making. Feed it the entries of a root segment and of each child in order."""
+
+    __slots__ = (
+        "session_id", "system_prompt", "config", "history", "turn_count", "interrupted", "usage", "stale_usage",
+        "extensions", "pod_scope", "user_segments", "open_calls", "unknown", "_inherits",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.session_id: str | None = None
+        self._inherits = False
+        self._reset(None)
+
+    def _reset(self, start: SegmentStart | None) -> None:
+        carried = start.carried if start is not None else None
+        self.system_prompt = start.system_prompt if start is not None else None
+        self.config = start.config if start is not None else RequestConfig()
+        self.history: list[Item] = []
+        self.turn_count = _turns_before(start) if start is not None else 0
+        self.interrupted = carried.interrupted if carried is not None else False
+        self.usage: list[UsageRecord] = list(carried.usage) if carried is not None else []
+        self.stale_usage = carried.usage_before_compaction if carried is not None else 0
+        self.extensions: list[ExtensionRecord] = []
+        self.pod_scope: PodScope | None = None
+        self.user_segments: list[tuple[InputSegment, ...]] = list(carried.user_segments) if carried is not None else []
+        self.open_calls: list[ToolCall] = []
+        self.unknown = 0
+        for item in start.history if start is not None else ():
+            self._item(item)
+        for extension in carried.extensions if carried is not None else ():
+            self._extension(extension.domain, extension.payload)
+
+    def extend(self, entries: Iterable[LogEntry | None]) -> None:
+        """Fold entries in order; ``None`` is a line without one.
+
+        Raises:
+            InvalidEntry: a pod scope that is none. Those before it are folded, it is not.
+            RolledBack: a rollback; this fold is of no use any more.
+        """
+        handlers = _HANDLERS
+        for entry in entries:
+            handlers[type(entry)](self, entry)
+
+    def freeze(
+        self, head: Head | None, *, entries_count: int, damage: Sequence[Damage] = (), torn_bytes: int = 0
+    ) -> RestoredState:
+        """Return the state so far; it shares nothing that can change with this fold."""
+        return RestoredState(
+            session_id=self.session_id,
+            system_prompt=self.system_prompt,
+            config=self.config,
+            history=tuple(self.history),
+            turn_count=self.turn_count,
+            last_run_interrupted=self.interrupted,
+            entries_count=entries_count,
+            usage_history=tuple(self.usage),
+            usage_before_compaction=self.stale_usage,
+            extensions=tuple([ExtensionRecord(domain, own(payload)) for domain, payload in self.extensions]),
+            pod_scope=self.pod_scope,
+            user_segments=tuple(self.user_segments),
+            pending_tool_calls=tuple(self.open_calls),
+            damage=tuple(damage),
+            torn_bytes=torn_bytes,
+            unknown_entries=self.unknown,
+            head=head,
+        )
+
+    # ── one handler a kind ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _item(self, item: Item) -> None:
+        self.history.append(item)
+        if type(item) is ToolCall:
+            self.open_calls.append(item)
+        elif type(item) is ToolResult:
+            self._answer(item.call_id)
+
+    def _answer(self, call_id: str) -> None:
+        """A result belongs to the latest open call of its id: ids are reused, and a call may have been abandoned."""
+        calls = self.open_calls
+        for at in range(len(calls) - 1, -1, -1):
+            if calls[at].call_id == call_id:
+                del calls[at]
+                return
+
+    def _segment_start(self, entry: SegmentStart) -> None:
+        origin = entry.forked_from
+        inherits = origin is not None and origin.entries is not None and self.session_id is not None
+        self.session_id = entry.session_id
+        if inherits:
+            self.system_prompt = entry.system_prompt
+            self.config = entry.config
+        else:
+            self._reset(entry)
+
+    def _invoke(self, entry: Invoke) -> None:
+        self.interrupted = True
+
+    def _user_input(self, entry: UserInput) -> None:
+        segments = entry.segments
+        self.history.append(Message("user", (Text(flatten_input(segments)),)))
+        self.user_segments.append(segments)
+        for extension in entry.extensions:
+            self._extension(extension.domain, extension.payload)
+
+    def _assistant_item(self, entry: AssistantItem) -> None:
+        item = entry.item
+        self.history.append(item)
+        if type(item) is ToolCall:
+            self.open_calls.append(item)
+        elif type(item) is ToolResult:
+            self._answer(item.call_id)
+
+    def _tool_result(self, entry: ToolResultEntry) -> None:
+        item = entry.item
+        self.history.append(item)
+        if type(item) is ToolResult:
+            self._answer(item.call_id)
+
+    def _system_item(self, entry: SystemItemEntry) -> None:
+        self.history.append(Message("system", (Text(system_text(entry)),)))
+
+    def _turn_end(self, entry: TurnEnd) -> None:
+        self.turn_count = entry.turn_count
+
+    def _run_ended(self, entry: RunCompleted | RunErrored) -> None:
+        self.interrupted = entry.interrupted
+
+    def _abandoned(self, entry: PausedTurnAbandoned) -> None:
+        self.interrupted = False
+
+    def _config_changed(self, entry: ConfigChanged) -> None:
+        self.config = entry.config
+
+    def _llm_usage(self, entry: LlmUsage) -> None:
+        self.usage.append(usage_record(entry))
+
+    def _extension_entry(self, entry: Extension) -> None:
+        if entry.domain == ROLLBACK_DOMAIN:
+            raise RolledBack
+        self._extension(entry.domain, entry.payload)
+
+    def _extension(self, domain: str, payload: Any) -> None:
+        if domain == POD_SCOPE_DOMAIN:
+            self.pod_scope = pod_scope_of(payload)
+        self.extensions.append(ExtensionRecord(domain, payload))
+
+    def _unknown(self, entry: UnknownEntry) -> None:
+        self.unknown += 1
+
+    def _nothing(self, entry: None) -> None:
+        """A blank or damaged line has its place, and no meaning."""
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
+    SegmentStart: Fold._segment_start,
+    Invoke: Fold._invoke,
+    UserInput: Fold._user_input,
+    AssistantItem: Fold._assistant_item,
+    ToolResultEntry: Fold._tool_result,
+    SystemItemEntry: Fold._system_item,
+    TurnEnd: Fold._turn_end,
+    RunCompleted: Fold._run_ended,
+    RunErrored: Fold._run_ended,
+    PausedTurnAbandoned: Fold._abandoned,
+    ConfigChanged: Fold._config_changed,
+    LlmUsage: Fold._llm_usage,
+    Extension: Fold._extension_entry,
+    UnknownEntry: Fold._unknown,
+    type(None): Fold._nothing,
+}
+
+
+def _turns_before(start: SegmentStart) -> int:
+    """Turns before a segment that does not inherit them; the reference keeps them in the origin alone (F34)."""
+    origin = start.forked_from or start.compacted_from
+    return start.turn_count or (origin.at_turn_index if origin is not None else 0)
+
+
+def usage_record(entry: LlmUsage) -> UsageRecord:
+    """Return the tokens of an ``llm_usage`` entry."""
+    return UsageRecord(**{name: getattr(entry, name) for name in _USAGE_FIELDS})
+
+
+def system_text(entry: SystemItemEntry) -> str:
+    """Return what the model sees of a system item: its body; of one without a body, its name."""
+    item = entry.item
+    if isinstance(item, Unknown):
+        body = from_raw(item.raw).get("body")
+        return body if isinstance(body, str) else f"[{item.kind}]"
+    body = item.body
+    return body if body is not None else f"/{item.slug}"
+
+
+def pod_scope_of(payload: Any) -> PodScope:
+    """Return the typed scope. A malformed one is an error, not an empty scope: what a pod may touch fails closed."""
+    try:
+        return msgspec.convert(payload, PodScope)
+    except msgspec.ValidationError as exc:
+        raise InvalidEntry("$.payload", f"is no pod scope ({exc})") from None
+
+
+# ── rollback ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rollback_target(entry: LogEntry, before: int) -> int | None:
+    """Return how many lines a rollback that has ``before`` lines before it keeps; None for any other entry.
+
+    Raises:
+        BadRollback: it keeps nothing, or more than there is.
+    """
+    if type(entry) is not Extension or entry.domain != ROLLBACK_DOMAIN:
+        return None
+    target = entry.payload.get("to_entries") if isinstance(entry.payload, dict) else None
+    if type(target) is not int or not 1 <= target <= before:
+        raise BadRollback(before, f"{target!r} is not between 1 and {before}, the lines before it")
+    return target
+
+
+def effective_order(entries: Sequence[LogEntry | None]) -> list[int]:
+    """Return the positions of the entries that make up the state after the last one, rollbacks followed.
+
+    ``entries`` are those of one segment, ``None`` where a line holds none.
+    """
+    order = []
+    at = len(entries) - 1
+    while at >= 0:
+        entry = entries[at]
+        target = rollback_target(entry, at) if entry is not None else None
+        if target is None:
+            order.append(at)
+            at -= 1
+        else:
+            at = target - 1
+    order.reverse()
+    return order
+
+
+def collect_state(entries: Sequence[LogEntry]) -> RestoredState:
+    """Fold the entries of one segment into a state; pure, so ancestors it refers to are not there.
+
+    Raises:
+        InvalidEntry: a pod scope or rollback that is not what it must be.
+    """
+    fold = Fold()
+    order = effective_order(entries)
+    fold.extend(entries if len(order) == len(entries) else [entries[at] for at in order])
+    return fold.freeze(None, entries_count=len(entries))

@@ -1,0 +1,218 @@
+"""Forking: where a segment can be cut, found once and remembered, and the child's first line."""
+
+import contextlib
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from session_log._clock import new_segment_id, now_ms
+from session_log._codec import encode_struct, prepare
+from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
+from session_log._errors import InvalidCut, InvalidEntry
+from session_log._fold import effective_order
+from session_log._frame import MAX_LINE_BYTES
+from session_log._inline import Inlined
+from session_log._lineage import Restored, Span, inherits, last_line_of, lineage, restore_span, span_blocks
+from session_log._reader import read_blocks, where
+from session_log._store import BlockReader, Store
+from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
+
+MAX_REMEMBERED = 64
+"""Segments whose cuts are remembered for each store; a turn costs about a hundred bytes."""
+
+_remembered: "weakref.WeakKeyDictionary[Store, OrderedDict[tuple[str, str], Cuts]]" = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def remember_cuts(store: Store, session_id: str, segment_id: str, cuts: Cuts) -> None:
+    """Keep the cuts of a segment for later forks from this store object."""
+    with _lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
+        kept = _remembered.setdefault(store, OrderedDict())
+        kept[session_id, segment_id] = cuts
+        kept.move_to_end((session_id, segment_id))
+        while len(kept) > MAX_REMEMBERED:
+            kept.popitem(last=False)
+
+
+def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
+    """Return the cuts of a segment up to its present end: the first time all of it is read, later what is new."""
+    with _lock:
+        try:
+            cuts = _remembered.get(store, {}).get((session_id, segment_id))  # type: ignore[call-overload]
+        except TypeError:
+            cuts = None
+    length = store.length(session_id, segment_id)
+    if cuts is not None and cuts.entries == length:
+        return cuts
+    if cuts is None or cuts.rolled_back or cuts.entries > length:
+        cuts = _all_cuts(store, session_id, segment_id)
+    else:
+        fresh = list(_lines(store, session_id, segment_id, cuts.entries, cuts.byte_offset))
+        cuts = cuts.copy()
+        cuts.extend(fresh)
+        if cuts.rolled_back:
+            cuts = _all_cuts(store, session_id, segment_id)
+    remember_cuts(store, session_id, segment_id, cuts)
+    return cuts
+
+
+def _all_cuts(store: Store, session_id: str, segment_id: str) -> Cuts:
+    return cuts_of(list(_lines(store, session_id, segment_id, 0, 0)))
+
+
+def _lines(
+    store: Store, session_id: str, segment_id: str, start: int, offset: int
+) -> Iterator[tuple[LogEntry | None, int]]:
+    for block in read_blocks(store, session_id, segment_id, start, offset=offset):
+        for entry, line in zip(block.entries, block.lines(), strict=True):
+            yield entry, len(line) + 1
+
+
+def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[str, Cut]:
+    """Return the segment (this one, or an ancestor it inherits from) and the cut after ``turn``.
+
+    Raises:
+        InvalidCut: there is no such turn.
+    """
+    path = where(store, session_id, segment_id)
+    if type(turn) is not int or turn < 0:
+        raise InvalidCut(path, f"{turn!r} is no turn; turns count from 0, the start")
+    named: list[int] = []
+    bound: int | None = None
+    for span in reversed(lineage(store, session_id, segment_id)):
+        cuts = cuts_for(store, session_id, span.segment_id)
+        named += [n for n in cuts.turns() if _has(cuts, n, bound)]
+        root = cuts.start is None or not inherits(cuts.start)
+        if turn == 0 and root and not _has(cuts, 0, bound):
+            return span.segment_id, cuts.first()
+        cut = cuts.at_turn(turn)
+        if cut is not None and (root or turn > cuts.turn_base) and (bound is None or cut.entries <= bound):
+            return span.segment_id, cut
+        bound = cuts.start.forked_from.entries if cuts.start and cuts.start.forked_from else None
+    turns = sorted(set(named))
+    raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(turns, turn))
+
+
+def _has(cuts: Cuts, turn: int, bound: int | None) -> bool:
+    cut = cuts.at_turn(turn)
+    return cut is not None and (bound is None or cut.entries <= bound)
+
+
+def fork_from(
+    store: Store,
+    session_id: str,
+    segment_id: str,
+    entries: int,
+    *,
+    copy_history: bool = False,
+    anywhere: bool = False,
+) -> str:
+    """Create a child of a segment's first ``entries`` lines. ``anywhere``: also between a call and its result."""
+    cuts = cuts_for(store, session_id, segment_id)
+    if not anywhere:
+        refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
+    if copy_history:
+        return _fork_alone(store, session_id, segment_id, entries, cuts.turn_at(entries))
+    if cuts.depth is None:
+        cuts.depth = len(lineage(store, session_id, segment_id))
+    if cuts.depth > MAX_FORK_DEPTH:
+        reason = f"{cuts.depth} generations of forks (MAX_FORK_DEPTH is {MAX_FORK_DEPTH}); fork with copy_history=True"
+        raise InvalidCut(where(store, session_id, segment_id), reason)
+    line, byte_offset = _line_at(store, session_id, segment_id, entries, cuts)
+    origin = SegmentOrigin(segment_id, cuts.turn_at(entries), entries, byte_offset, tail_hash(line))
+    start = cuts.start
+    prompt = start.system_prompt if start is not None else None
+    return create_child(store, session_id, origin, prompt, cuts.config_at(entries)).segment_id
+
+
+class Child(msgspec.Struct, frozen=True):
+    """A new segment, its first entry and that entry's line."""
+
+    segment_id: str
+    start: SegmentStart
+    line: bytes
+
+
+def create_child(
+    store: Store,
+    session_id: str,
+    origin: SegmentOrigin,
+    system_prompt: str | None,
+    config: RequestConfig,
+    lines: Sequence[bytes] = (),
+    ts: int = 0,
+) -> Child:
+    """Create a segment that goes on from ``origin``, with ``lines`` in it from the beginning."""
+    segment_id = new_segment_id(after=origin.segment_id)
+    entry = SegmentStart(
+        ts=max(now_ms(), ts),
+        session_id=session_id,
+        system_prompt=system_prompt,
+        config=config,
+        history=(),
+        forked_from=origin,
+        v=FORMAT_VERSION,
+    )
+    line = prepare(entry)[0]
+    store.create_segment(session_id, segment_id, [line, *lines])
+    return Child(segment_id, entry, line)
+
+
+def _line_at(store: Store, session_id: str, segment_id: str, entries: int, cuts: Cuts) -> tuple[bytes, int]:
+    """Return the last of the first ``entries`` lines, and where it ends."""
+    cut = cuts.cut_at(entries)
+    if cut is not None and isinstance(store, BlockReader):
+        begin = cut.byte_offset - cut.tail_bytes
+        data = b"".join(store.read_blocks(session_id, segment_id, entries - 1, entries, offset=begin))
+        return data[:-1], cut.byte_offset
+    line, byte_offset = b"", 0
+    for block in read_blocks(store, session_id, segment_id, 0, entries):
+        line, byte_offset = last_line_of(block.data), block.byte_offset + len(block.data)
+    return line, byte_offset
+
+
+def inlined(store: Store, session_id: str, segment_id: str, entries: int | None) -> tuple[Inlined, Restored]:
+    """Return a segment's history and the rest as raw JSON, with the state they fold to."""
+    restored = restore_span(store, session_id, segment_id, entries)
+    gathered = Inlined()
+    for span in lineage(store, session_id, segment_id, entries):
+        _gather(gathered, store, session_id, span)
+    return gathered, restored
+
+
+def _gather(gathered: Inlined, store: Store, session_id: str, span: Span) -> None:
+    found: list[tuple[LogEntry | None, bytes]] = []
+    for block in span_blocks(store, session_id, span, None):
+        found += zip(block.entries, block.lines(), strict=True)
+    for at in effective_order([entry for entry, _ in found]):
+        entry, line = found[at]
+        if entry is not None:
+            gathered.add(entry, line)
+
+
+def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, turn: int) -> str:
+    """Create a child with the history inline: the reference's own form, readable by any reader of the format."""
+    gathered, restored = inlined(store, session_id, segment_id, entries)
+    state = restored.state
+    child = new_segment_id(after=segment_id)
+    entry = SegmentStart(
+        ts=max(now_ms(), restored.last_ts),
+        session_id=session_id,
+        system_prompt=state.system_prompt,
+        config=state.config,
+        history=tuple(gathered.history),  # type: ignore[arg-type]  # raw JSON of items
+        forked_from=SegmentOrigin(segment_id, turn),
+        turn_count=state.turn_count,
+        carried=gathered.carried(),
+        v=FORMAT_VERSION,
+    )
+    line = encode_struct(entry)
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidEntry(
+            "$.history", f"the line would have {len(line)} bytes, at most {MAX_LINE_BYTES}; fork by reference"
+        )
+    store.create_segment(session_id, child, [line])
+    return child

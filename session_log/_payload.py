@@ -1,0 +1,95 @@
+"""Opaque payloads: any JSON value to raw JSON and back, deep-equal. Pure.
+
+orjson is the fast path. The standard library is the other one, for what orjson cannot say: integers beyond 64 bits and
+lone surrogates, which are written as ``\\ud83d`` escapes so that the line stays UTF-8.
+"""
+
+import json
+import math
+from typing import Any, NoReturn
+
+import msgspec
+import orjson
+
+from session_log._errors import InvalidEntry
+
+MAX_PAYLOAD_DEPTH = 200
+"""How deep arrays and objects may nest in a payload: readers recurse, and theirs is no deeper stack than ours."""
+
+
+def to_raw(payload: Any, path: str) -> msgspec.Raw:
+    """Return ``payload`` as raw JSON. Dataclasses, datetimes, UUIDs and enums become what orjson makes of them.
+
+    Raises:
+        InvalidEntry: NaN or infinity, a key that is no text, bytes, a cycle, too deep; ``path`` extended to the value.
+    """
+    if isinstance(payload, msgspec.Raw):
+        return payload
+    try:
+        raw = orjson.dumps(payload)
+    except TypeError as exc:  # orjson.JSONEncodeError is a TypeError
+        return _to_raw_slowly(payload, path, str(exc))
+    if b"null" in raw or b"[[[[[[" in raw or raw.count(b"[") + raw.count(b"{") > MAX_PAYLOAD_DEPTH:
+        _refuse(payload, path, 0)  # orjson writes NaN as null, and nests deeper than we allow
+    return msgspec.Raw(raw)
+
+
+def _to_raw_slowly(payload: Any, path: str, reason: str) -> msgspec.Raw:
+    _refuse(payload, path, 0)
+    try:
+        text = json.dumps(payload, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_as_orjson)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidEntry(path, f"is no JSON value ({reason})") from exc
+    return msgspec.Raw(text.encode())
+
+
+def _as_orjson(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))
+
+
+def _refuse(value: Any, path: str, depth: int) -> None:
+    """Raise for what JSON cannot say, naming its place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEntry(path, f"{value!r} has no JSON form; send None or a text")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise InvalidEntry(path, f"{type(value).__name__} has no JSON form; put it into a blob or encode it as text")
+    if depth > MAX_PAYLOAD_DEPTH:
+        raise InvalidEntry(path[:200], f"nested deeper than {MAX_PAYLOAD_DEPTH} (MAX_PAYLOAD_DEPTH), or in a cycle")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidEntry(path, f"key {key!r} is {type(key).__name__}; JSON keys are text")
+            _refuse(inner, f"{path}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for at, inner in enumerate(value):
+            _refuse(inner, f"{path}[{at}]", depth + 1)
+
+
+def from_raw(raw: bytes) -> Any:
+    """Return the value of raw JSON, surrogates and large integers included.
+
+    Raises:
+        ValueError: it is no JSON (NaN and Infinity are not).
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def own(value: Any) -> Any:
+    """Return a copy of a JSON value that shares no mutable part with it."""
+    if isinstance(value, dict):
+        return {key: own(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [own(inner) for inner in value]
+    return value

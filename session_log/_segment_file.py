@@ -1,0 +1,343 @@
+"""One segment file: append to it, safe from threads, processes, failed writes and whoever deletes it.
+
+Rules, in the order of DESIGN section 4:
+
+1. One append is one ``write`` of whole lines on an ``O_APPEND`` descriptor.
+2. It happens under ``flock``, on a descriptor of its own, and only if the file ends where the last look left it. ``flock``
+   excludes other descriptors, in this process and in others; the lock object excludes threads that share this one.
+3. A write that fails or falls short is taken back before the lock is released.
+4. A failed sync is taken back too, and this object is of no use afterwards: reopen.
+5. Bytes behind the committed end are somebody's interrupted write. Under the lock nobody is writing, so they are moved
+   aside before the next append.
+"""
+
+import fcntl
+import os
+import threading
+import time
+import weakref
+from typing import Final
+
+from session_log import _repair
+from session_log._errors import (
+    AppendUnknown,
+    CorruptSegment,
+    HeadMoved,
+    NotFound,
+    SegmentBusy,
+    StorageError,
+    StoreUnavailable,
+    WriterClosed,
+)
+from session_log._frame import committed_length
+from session_log._layout import open_file, unavailable
+from session_log._owner import leave_note, living_owner, remove_note
+
+LOCK_TIMEOUT_S: Final = 10.0
+"""How long an append waits for other appends; an append takes microseconds, a sync milliseconds."""
+_UNTOUCHED_S: Final = 20e-6
+"""Between two appends closer than this, the caller cannot have deleted the file: it is not looked at anew."""
+_RECHECK_S: Final = 1e-3
+"""Nor is it for longer than this, whatever other processes do; what goes in meanwhile went in just before the deletion."""
+_CHUNK: Final = 1 << 20
+_WINDOW: Final = 1 << 18
+_EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
+
+
+def committed_end(fd: int, size: int, start: int = 0) -> int:
+    """Return where the committed bytes of ``fd`` end; ``start`` is a place where a unit begins."""
+    window = _WINDOW
+    while True:
+        at = max(start, size - window)
+        tail = read_span(fd, at, size)
+        whole = at == start
+        if not whole:
+            newline = tail.find(b"\n") + 1
+            at, tail = at + newline, tail[newline:]
+        length = committed_length(tail, whole=whole) if whole or tail else None
+        if length is not None:
+            return at + length
+        window *= 4
+
+
+def read_span(fd: int, start: int, stop: int) -> bytes:
+    """Return the bytes from ``start`` to ``stop``, or to the end of a file that is shorter."""
+    data = os.pread(fd, stop - start, start)
+    while 0 < len(data) < stop - start:
+        more = os.pread(fd, stop - start - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def count_lines(fd: int, start: int, stop: int) -> int:
+    """Return how many newlines there are from ``start`` to ``stop``."""
+    return sum(os.pread(fd, min(_CHUNK, stop - at), at).count(b"\n") for at in range(start, stop, _CHUNK))
+
+
+class SegmentFile:
+    """A segment file open for appending. Safe for threads; opened at the first append, and again after ``os.fork``.
+
+    ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
+    """
+
+    __slots__ = (
+        "path", "position", "exclusive", "create",
+        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_touched", "_looked", "_lock", "_broken", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: str,
+        position: tuple[int, int] = (0, 0),
+        exclusive: bool = False,
+        create: bool = False,
+    ) -> None:
+        self.path = path
+        self.position = position
+        self.exclusive = exclusive
+        self.create = create
+        self._always = durability == "power"
+        self._final = durability != "process"
+        self._durable = 0
+        self._fd = -1
+        self._identity = (0, 0)
+        self._held = False
+        self._touched = self._looked = 0.0
+        self._lock = threading.Lock()
+        self._broken: str | None = None
+        _open_files.add(self)
+
+    def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
+        """Append ``count`` lines in one write and return the new length in entries.
+
+        ``data`` ends with a newline; a batch is marked already. ``final`` says that the lines end a turn or run.
+
+        Raises:
+            HeadMoved: the segment is not at ``expected`` entries; nothing was written.
+            SegmentBusy: another writer holds it exclusively.
+            NotFound: it was deleted.
+            StoreUnavailable: the write failed and was taken back.
+            AppendUnknown: a sync failed; the append was taken back, or, if even that failed, its outcome is unknown.
+        """
+        lock = self._lock
+        lock.acquire()
+        try:
+            fd = self._fd
+            if fd < 0:
+                fd = self._open()
+            if not self._held:
+                try:
+                    _flock(fd, _EXCLUSIVE)
+                except OSError as exc:
+                    self._wait(fd, exc)
+            try:
+                now = _monotonic()
+                before = entries, size = self.position
+                if _lseek(fd, 0, 2) != size or now - self._touched > _UNTOUCHED_S or now - self._looked > _RECHECK_S:
+                    fd = self._look(now)
+                    before = entries, size = self.position
+                if expected is not None and expected != entries:
+                    raise HeadMoved(self.path, expected, entries)
+                self._touched = now
+                try:
+                    written = _write(fd, data)
+                    if written != len(data):
+                        raise StoreUnavailable(self.path, f"only {written} of {len(data)} bytes could be written")
+                    entries += count
+                    self.position = entries, size + written
+                    if final or self._always:
+                        self._sync(fd, size, final)
+                except BaseException as exc:
+                    self._undo(fd, before, exc)
+                    raise
+                return entries
+            finally:
+                if not self._held and self._fd >= 0:
+                    _flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            lock.release()
+
+    def sync(self) -> None:
+        """Bring everything appended so far to the disk.
+
+        Raises:
+            AppendUnknown: the sync failed; what was not yet durable may be lost in a power cut.
+        """
+        with self._lock:
+            if self._fd >= 0:
+                try:
+                    _repair.sync(self._fd)
+                    self._durable = self.position[1]
+                except OSError as exc:
+                    self._broken = f"a sync failed ({exc.strerror})"
+                    raise AppendUnknown(self.path, self._broken) from exc
+
+    def known(self) -> tuple[int, int, int] | None:
+        """Return inode, entries and bytes after the last append, or None before the first."""
+        inode = self._identity[1]
+        return (inode, *self.position) if self._fd >= 0 and self.position[0] else None
+
+    def hold(self) -> None:
+        """Take the lock now and keep it until :meth:`close`; look at the file, write nothing.
+
+        Raises:
+            SegmentBusy: another writer holds it.
+        """
+        with self._lock:
+            self.exclusive = True
+            if self._fd < 0:
+                self._open()
+
+    def close(self) -> None:
+        """Close the descriptor, which frees the lock. Idempotent."""
+        with self._lock:
+            self._broken = self._broken or "it was closed"
+            self._release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self._release()
+
+    # ── the rest happens under the thread lock ─────────────────────────────────────────────────────────────────────
+
+    def _open(self) -> int:
+        if self._broken is not None:
+            raise WriterClosed(self.path, self._broken)
+        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if self.create else 0)
+        fd = open_file(self.path, flags)
+        try:
+            found = os.fstat(fd)
+            self._identity = (found.st_dev, found.st_ino)
+            self._durable = self.position[1]
+            self._touched = self._looked = 0.0
+            if self.exclusive:
+                self._take_lock(fd)
+                leave_note(self.path)
+                self._held = True
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return fd
+
+    def _take_lock(self, fd: int) -> None:
+        try:
+            _flock(fd, _EXCLUSIVE)
+        except OSError as exc:
+            self._wait(fd, exc)
+
+    def _wait(self, fd: int, exc: OSError) -> None:
+        """Wait for the lock with growing naps; a holder that says it will keep it is busy at once."""
+        if not isinstance(exc, BlockingIOError):
+            raise unavailable(self.path, exc) from exc
+        give_up = _monotonic() + LOCK_TIMEOUT_S
+        nap = 50e-6
+        while True:
+            owner = living_owner(self.path)
+            if owner is not None or _monotonic() > give_up:
+                raise SegmentBusy(self.path, str(owner) if owner is not None else None)
+            time.sleep(nap)
+            nap = min(nap * 2, 2e-3)
+            try:
+                return _flock(fd, _EXCLUSIVE)
+            except BlockingIOError:
+                continue
+
+    def _look(self, now: float) -> int:
+        """Find out where the file ends and whether it is still the one at its path; the file lock is held."""
+        if self._broken is not None:
+            raise WriterClosed(self.path, self._broken)
+        if self._path_identity() != self._identity:
+            self._reopen()
+        fd = self._fd
+        try:
+            size = _lseek(fd, 0, 2)
+            entries, known = self.position
+            if size < known:
+                lines = count_lines(fd, 0, size)
+                reason = f"was cut to {size} bytes by something else; this writer had left {known}"
+                raise CorruptSegment(self.path, lines, size, reason)
+            if size > known:
+                end = committed_end(fd, size, known)
+                self.position = entries + count_lines(fd, known, end), end
+                if end < size:
+                    _repair.remove_torn_tail(fd, self.path, end, size, durable=self._final)
+        except OSError as exc:
+            raise unavailable(self.path, exc) from exc
+        self._looked = now
+        return fd
+
+    def _path_identity(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            raise NotFound(self.path, "it was deleted while it was open for writing") from None
+        except OSError as exc:
+            raise unavailable(self.path, exc) from exc
+        return found.st_dev, found.st_ino
+
+    def _reopen(self) -> None:
+        """The file was replaced: go on in the new one if it is the same log, byte for byte as long as ours."""
+        entries, size = self.position
+        self._release()
+        self._open()
+        if not self._held:
+            self._take_lock(self._fd)
+        if size and (os.fstat(self._fd).st_size < size or count_lines(self._fd, 0, size) != entries):
+            reason = f"was replaced by another file; this writer had left {entries} lines in {size} bytes"
+            raise CorruptSegment(self.path, entries, size, reason)
+
+    def _undo(self, fd: int, before: tuple[int, int], exc: BaseException) -> None:
+        """Bring file and position back to where they were before the append that failed with ``exc``."""
+        self.position = before
+        if self._broken is None:
+            _repair.take_back(fd, self.path, before[1])
+        if isinstance(exc, OSError):
+            raise unavailable(self.path, exc) from exc
+
+    def _sync(self, fd: int, unit: int, final: bool) -> None:
+        if not self._always and not (final and self._final):
+            return
+        try:
+            _repair.sync(fd)
+            self._durable = self.position[1]
+        except OSError as exc:
+            self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
+            try:
+                _repair.take_back_unsynced(fd, self.path, min(self._durable, unit), unit)
+            except (OSError, StorageError) as later:
+                self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
+            raise AppendUnknown(self.path, self._broken) from exc
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if self._held:
+            self._held = False
+            remove_note(self.path)
+        if fd >= 0:
+            os.close(fd)
+
+    def _after_fork(self) -> None:
+        """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""
+        self._lock = threading.Lock()
+        fd, self._fd = self._fd, -1
+        self._held = False
+        if fd >= 0:
+            os.close(fd)
+
+
+_open_files: "weakref.WeakSet[SegmentFile]" = weakref.WeakSet()
+
+
+def _renew_after_fork() -> None:
+    for file in list(_open_files):
+        file._after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
+

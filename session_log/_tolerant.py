@@ -1,0 +1,189 @@
+"""Reading a line that is not made of known variants only. Pure; the slow path of :mod:`session_log._codec`."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from session_log import _entries as entries
+from session_log import _items as items
+from session_log._check import scrubbed
+from session_log._entries import KnownEntry, LogEntry, UnknownEntry
+from session_log._errors import InvalidEntry
+from session_log._items import Unknown
+from session_log._payload import from_raw
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def _by_tag(union: Any) -> dict[str, type[Any]]:
+    members = getattr(union, "__args__", (union,))
+    return {str(member.__struct_config__.tag): member for member in members}
+
+
+_ENTRIES: Final = _by_tag(KnownEntry)
+_ITEMS: Final = _by_tag(items.Item)
+_PARTS: Final = _by_tag(items.ContentPart)
+_ATTACHMENTS: Final = _by_tag(items.AttachmentPart)
+_RESULTS: Final = _by_tag(entries.ResultItem)
+_SYSTEM_ITEMS: Final = _by_tag(entries.SystemItem)
+_EVENTS: Final = _by_tag(entries.LifecycleEvent)
+_INPUTS: Final = _by_tag(entries.InputSegment)
+
+Reader = Callable[[bytes, str], Any]
+
+
+def decode(line: bytes) -> LogEntry:
+    """Return the entry of ``line``, unknown kinds and variants kept.
+
+    Raises:
+        InvalidEntry: it is no entry.
+    """
+    line = line.rstrip(b"\r\n")
+    fields = _fields(line, "$")
+    kind = _kind(fields, "$")
+    known = _ENTRIES.get(kind)
+    if known is None:
+        _opaque(line, "$")  # the split above looks at structure only: bad UTF-8 and numbers show here
+        return UnknownEntry(kind=kind, raw=bytes(line))
+    entry: LogEntry = _struct(known, fields, "$")
+    return entry
+
+
+def _fields(raw: bytes, path: str) -> dict[str, bytes]:
+    if raw[:3] == b"\xef\xbb\xbf":
+        raise InvalidEntry(path, "starts with a byte order mark; save the file as UTF-8 without one")
+    if b"\0" in raw:
+        raise InvalidEntry(path, "holds NUL bytes, the mark of a power cut")
+    try:
+        return {key: bytes(value) for key, value in _FIELDS.decode(raw).items()}
+    except msgspec.ValidationError:
+        raise InvalidEntry(path, "is no JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _opaque(raw, path)
+    if not isinstance(value, dict):
+        raise InvalidEntry(path, "is no JSON object")
+    return {key: _escaped(inner) for key, inner in value.items()}
+
+
+def _escaped(value: Any) -> bytes:
+    """Raw JSON of a value that msgspec cannot split, because there is a lone surrogate in it."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _kind(fields: dict[str, bytes], path: str) -> str:
+    if "kind" not in fields:
+        raise InvalidEntry(path, "has no kind")
+    kind = _value(str, fields["kind"], f"{path}.kind")
+    return str(kind)
+
+
+def _struct(cls: type[Any], fields: dict[str, bytes], path: str) -> Any:
+    """Build a ``cls`` from the raw values of its fields; keys it does not have are ignored."""
+    values = {}
+    for field in msgspec.structs.fields(cls):
+        where = f"{path}.{field.encode_name}"
+        raw = fields.get(field.encode_name)
+        if raw is None:
+            if field.required:
+                raise InvalidEntry(where, "is missing")
+            continue
+        reader = _READERS.get((cls, field.name))
+        values[field.name] = reader(raw, where) if reader else _value(field.type, raw, where)
+    return cls(**values)
+
+
+def _value(type_: Any, raw: bytes, path: str) -> Any:
+    """Decode one value of a fixed shape; a lone surrogate in it becomes U+FFFD."""
+    decoder = _decoders.get(type_)
+    if decoder is None:
+        decoder = _decoders[type_] = msgspec.json.Decoder(type_)
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as exc:
+        reason, _, inner = str(exc).partition(" - at `$")
+        raise InvalidEntry(path + inner.removesuffix("`"), reason[:1].lower() + reason[1:]) from None
+    except RecursionError:
+        raise InvalidEntry(path, "is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _scrubbed_value(type_, raw, path)
+
+
+def _scrubbed_value(type_: Any, raw: bytes, path: str) -> Any:
+    value = _opaque(raw, path)
+    try:
+        return msgspec.json.decode(json.dumps(scrubbed(value), ensure_ascii=False).encode(), type=type_)
+    except msgspec.DecodeError as exc:
+        raise InvalidEntry(path, str(exc)) from None
+
+
+def _opaque(raw: bytes, path: str) -> Any:
+    try:
+        return from_raw(raw)
+    except UnicodeDecodeError as exc:
+        raise InvalidEntry(path, f"is not UTF-8 at byte {exc.start}") from None
+    except json.JSONDecodeError as exc:
+        raise InvalidEntry(path, f"is no JSON (at character {exc.pos}: {exc.msg[:1].lower()}{exc.msg[1:]})") from None
+    except (ValueError, RecursionError) as exc:
+        raise InvalidEntry(path, f"is no JSON ({exc})") from None
+
+
+def _elements(raw: bytes, path: str) -> list[bytes]:
+    try:
+        return [bytes(inner) for inner in _RAWS.decode(raw)]
+    except msgspec.ValidationError:
+        raise InvalidEntry(path, "is no JSON array") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _opaque(raw, path)
+    if not isinstance(value, list):
+        raise InvalidEntry(path, "is no JSON array")
+    return [_escaped(inner) for inner in value]
+
+
+def _many(one: Reader) -> Reader:
+    def read(raw: bytes, path: str) -> tuple[Any, ...]:
+        return tuple(one(inner, f"{path}[{at}]") for at, inner in enumerate(_elements(raw, path)))
+
+    return read
+
+
+def _variant(known: dict[str, type[Any]]) -> Reader:
+    def read(raw: bytes, path: str) -> Any:
+        fields = _fields(raw, path)
+        kind = _kind(fields, path)
+        cls = known.get(kind)
+        return Unknown(kind, raw) if cls is None else _struct(cls, fields, path)
+
+    return read
+
+
+def _plain(cls: type[Any]) -> Reader:
+    def read(raw: bytes, path: str) -> Any:
+        return None if raw == b"null" else _struct(cls, _fields(raw, path), path)
+
+    return read
+
+
+_ITEM = _variant(_ITEMS)
+_SEGMENTS = _many(_variant(_INPUTS))
+_EXTENSIONS = _many(_plain(entries.SessionExtension))
+_READERS: Final[dict[tuple[type[Any], str], Reader]] = {
+    (entries.SegmentStart, "history"): _many(_ITEM),
+    (entries.SegmentStart, "carried"): _plain(entries.Carried),
+    (entries.Carried, "user_segments"): _many(_SEGMENTS),
+    (entries.Carried, "extensions"): _EXTENSIONS,
+    (entries.AssistantItem, "item"): _ITEM,
+    (entries.ToolResultEntry, "item"): _variant(_RESULTS),
+    (entries.SystemItemEntry, "item"): _variant(_SYSTEM_ITEMS),
+    (entries.UserInput, "segments"): _SEGMENTS,
+    (entries.UserInput, "extensions"): _EXTENSIONS,
+    (entries.Extension, "payload"): _opaque,
+    (entries.SessionExtension, "payload"): _opaque,
+    (entries.PodEvent, "event"): _variant(_EVENTS),
+    (entries.WorkerEvent, "event"): _variant(_EVENTS),
+    (items.Message, "content"): _many(_variant(_PARTS)),
+    (items.ToolResult, "attachments"): _many(_variant(_ATTACHMENTS)),
+}

@@ -1,0 +1,214 @@
+"""The tree: where a segment can be cut, and what a child says of its parent. Pure.
+
+A *cut* is a number of lines of one segment. Good cuts are turn boundaries, and any line count that does not part a tool
+call from its result. The cut of turn n is before the first line of turn n + 1: a turn's ``llm_usage`` and
+``run_completed`` come after its ``turn_end`` and belong to it.
+"""
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from session_log._entries import (
+    AssistantItem,
+    ConfigChanged,
+    Invoke,
+    LogEntry,
+    RequestConfig,
+    SegmentOrigin,
+    SegmentStart,
+    ToolResultEntry,
+    TurnEnd,
+    UserInput,
+)
+from session_log._errors import BrokenLineage, InvalidCut
+from session_log._fold import effective_order, rollback_target
+from session_log._items import ToolCall, ToolResult
+
+MAX_FORK_DEPTH = 128
+"""The longest chain of forks by reference: deeper than anyone forks by hand, and a bound for what a restore opens."""
+
+_OPENS_A_TURN: Final = frozenset({Invoke, UserInput, AssistantItem, ToolResultEntry, TurnEnd})
+
+
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """A place in a segment: its first ``entries`` lines, ending at ``byte_offset``, the last of ``tail_bytes`` with its
+    newline, after ``turn`` turns."""
+
+    entries: int
+    byte_offset: int
+    tail_bytes: int
+    turn: int
+
+
+class Cuts:
+    """Where one segment can be cut. Grows with the segment; answers without looking at it again."""
+
+    def __init__(self) -> None:
+        self.start: SegmentStart | None = None
+        self.entries = 0
+        self.byte_offset = 0
+        self.first_line_bytes = 0
+        self.last_line_bytes = 0
+        self.turn_base = 0
+        self._turns: list[Cut] = []
+        self._by_turn: dict[int, Cut] = {}
+        self._open_turn: int | None = None
+        self._configs: list[tuple[int, RequestConfig]] = []
+        self._open_calls: list[tuple[str, int]] = []
+        self._apart: list[tuple[int, int]] = []
+        self.rolled_back = False
+        self.depth: int | None = None  # how many spans make up this segment, once somebody has looked
+
+    def add(self, entry: LogEntry | None, line_bytes: int, *, effective: bool = True) -> None:
+        """Take in the next line, of ``line_bytes`` with its newline; ``None`` is a line without an entry."""
+        at = self.entries
+        if entry is not None and effective:
+            self._add(entry, at)
+        if entry is not None and rollback_target(entry, at) is not None:
+            self.rolled_back = True
+        if at == 0:
+            self.first_line_bytes = line_bytes
+        self.entries = at + 1
+        self.byte_offset += line_bytes
+        self.last_line_bytes = line_bytes
+
+    def extend(self, lines: Iterable[tuple[LogEntry | None, int]]) -> None:
+        """Take in many lines."""
+        for entry, line_bytes in lines:
+            self.add(entry, line_bytes)
+
+    def _add(self, entry: LogEntry, at: int) -> None:
+        kind = type(entry)
+        if self._open_turn is not None and kind in _OPENS_A_TURN:
+            cut = Cut(at, self.byte_offset, self.last_line_bytes, self._open_turn)
+            self._turns.append(cut)
+            self._by_turn[cut.turn] = cut
+            self._open_turn = None
+        if isinstance(entry, TurnEnd):
+            self._open_turn = entry.turn_count
+        elif isinstance(entry, (AssistantItem, ToolResultEntry)):
+            item = entry.item
+            if isinstance(item, ToolCall):
+                self._open_calls.append((item.call_id, at))
+            elif isinstance(item, ToolResult):
+                self._answer(item.call_id, at)
+        elif isinstance(entry, ConfigChanged):
+            self._configs.append((at, entry.config))
+        elif isinstance(entry, SegmentStart):
+            self.start = entry
+            origin = entry.forked_from or entry.compacted_from
+            self.turn_base = entry.turn_count or (origin.at_turn_index if origin is not None else 0)
+
+    def _answer(self, call_id: str, at: int) -> None:
+        for index in range(len(self._open_calls) - 1, -1, -1):
+            if self._open_calls[index][0] == call_id:
+                start = self._open_calls.pop(index)[1]
+                while self._apart and self._apart[-1][1] >= start:  # overlapping or touching: one stretch
+                    start = min(start, self._apart.pop()[0])
+                self._apart.append((start, at))
+                return
+
+    def copy(self) -> "Cuts":
+        """Return cuts that grow on their own: those handed out before stay as they are."""
+        twin = Cuts()
+        twin.__dict__.update(self.__dict__)
+        for name in ("_turns", "_by_turn", "_configs", "_open_calls", "_apart"):
+            setattr(twin, name, getattr(self, name).copy())
+        return twin
+
+    # ── questions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def turns(self) -> list[int]:
+        """Return the turns that can be named here, in order; the first is what the segment starts with."""
+        open_turn = [] if self._open_turn is None else [self._open_turn]
+        return sorted({self.turn_base, *self._by_turn, *open_turn})
+
+    def at_turn(self, turn: int) -> Cut | None:
+        """Return the cut after ``turn``, or None if it is not a turn of this segment."""
+        if turn == self._open_turn:
+            return Cut(self.entries, self.byte_offset, self.last_line_bytes, turn)
+        if turn in self._by_turn:
+            return self._by_turn[turn]
+        return self.first() if turn == self.turn_base else None
+
+    def first(self) -> Cut:
+        """Return the cut right after the start."""
+        return Cut(1, self.first_line_bytes, self.first_line_bytes, self.turn_base)
+
+    def cut_at(self, entries: int) -> Cut | None:
+        """Return the cut of ``entries`` lines if it is a turn boundary or an end; others are not remembered."""
+        if entries == self.entries:
+            return Cut(entries, self.byte_offset, self.last_line_bytes, self.turn_at(entries))
+        at = bisect_left(self._turns, entries, key=lambda cut: cut.entries)
+        if at < len(self._turns) and self._turns[at].entries == entries:
+            return self._turns[at]
+        return self.first() if entries == 1 else None
+
+    def turn_at(self, entries: int) -> int:
+        """Return how many turns are complete in the first ``entries`` lines."""
+        at = bisect_right(self._turns, entries, key=lambda cut: cut.entries) - 1
+        if self._open_turn is not None and entries >= self.entries:
+            return self._open_turn
+        return self._turns[at].turn if at >= 0 else self.turn_base
+
+    def config_at(self, entries: int) -> RequestConfig:
+        """Return the request parameters after the first ``entries`` lines."""
+        at = bisect_left(self._configs, entries, key=lambda change: change[0]) - 1
+        if at >= 0:
+            return self._configs[at][1]
+        return self.start.config if self.start is not None else RequestConfig()
+
+    def nearest_to(self, entries: int) -> tuple[int, ...]:
+        """Return the nearest good cuts if ``entries`` parts a call from its result, or is outside; else nothing."""
+        if not 1 <= entries <= self.entries:
+            return (min(max(entries, 1), self.entries),)
+        at = bisect_left(self._apart, entries, key=lambda stretch: stretch[0]) - 1
+        if at >= 0 and self._apart[at][0] < entries <= self._apart[at][1]:
+            return self._apart[at][0], self._apart[at][1] + 1
+        return ()
+
+
+def cuts_of(lines: Sequence[tuple[LogEntry | None, int]]) -> Cuts:
+    """Return the cuts of a segment given whole, its rollbacks followed."""
+    order = set(effective_order([entry for entry, _ in lines]))
+    cuts = Cuts()
+    for at, (entry, line_bytes) in enumerate(lines):
+        cuts.add(entry, line_bytes, effective=at in order)
+    return cuts
+
+
+def refuse_bad_cut(cuts: Cuts, where: str, entries: int) -> None:
+    """Raise InvalidCut for a line count at which a segment cannot be cut."""
+    nearest = cuts.nearest_to(entries)
+    if nearest:
+        reason = "there is no such line" if len(nearest) == 1 else "would part a tool call from its result"
+        raise InvalidCut(where, f"a cut after {entries} entries {reason}", nearest)
+
+
+def nearest_turns(turns: Sequence[int], turn: int) -> tuple[int, ...]:
+    """Return the turns next to ``turn``, lower first."""
+    at = bisect_left(turns, turn)
+    return tuple(turns[max(0, at - 1) : at + 1])
+
+
+def tail_hash(line: bytes) -> str:
+    """Return the SHA-256 of a line without its newline, as hex: what a child knows of the last line it inherits."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def check_reference(path: str, origin: SegmentOrigin, entries: int, byte_offset: int, last_line: bytes) -> None:
+    """Raise BrokenLineage if the inherited lines are not those that ``origin`` names.
+
+    ``entries``, ``byte_offset`` and ``last_line`` are what was found when reading up to the cut.
+    """
+    if entries != origin.entries:
+        raise BrokenLineage(path, entries, byte_offset, f"has {entries} lines, a child inherits {origin.entries}")
+    if origin.byte_offset is not None and byte_offset != origin.byte_offset:
+        reason = f"line {entries} ends at byte {byte_offset}, a child inherits {origin.byte_offset} bytes"
+        raise BrokenLineage(path, entries, byte_offset, reason)
+    if origin.tail_sha256 is not None and tail_hash(last_line) != origin.tail_sha256:
+        raise BrokenLineage(path, entries, byte_offset, f"line {entries} is not the one a child inherited (hash)")
