@@ -9,7 +9,7 @@ import msgspec
 from session_log._entries import (
     AssistantItem,
     Invoke,
-
+    LlmUsage,
     RunCompleted,
     TextInput,
     ToolResultEntry,
@@ -26,25 +26,49 @@ MAX_INTEGER = (1 << 63) - 1
 # ── the shapes a turn is made of: surely right, at a glance ────────────────────────────────────────────────────────
 
 
+# (One function a kind, nothing called from it: these run before every append.)
+
+
 def _header(entry: Any) -> bool:
     ts = entry.ts
     return type(ts) is int and 0 <= ts <= MAX_INTEGER and entry.idem is None
 
 
-def _message(item: Message) -> bool:
-    if type(item.role) is not str or type(item.content) is not tuple:
+def _assistant_item(entry: AssistantItem) -> bool:
+    ts = entry.ts
+    if type(ts) is not int or not 0 <= ts <= MAX_INTEGER or entry.idem is not None:
         return False
-    for part in item.content:
-        if type(part) is not Text or type(part.text) is not str:
+    item = entry.item
+    kind = type(item)
+    if kind is Message:
+        content = item.content
+        if type(item.role) is not str or type(content) is not tuple:
             return False
-    return True
+        for part in content:
+            if type(part) is not Text or type(part.text) is not str:
+                return False
+        return True
+    if kind is ToolCall:
+        return type(item.call_id) is str and type(item.name) is str and type(item.arguments) is str
+    return kind is Reasoning and _reasoning(item)
 
 
-def _tool_call(item: ToolCall) -> bool:
-    return type(item.call_id) is str and type(item.name) is str and type(item.arguments) is str
+def _reasoning(item: Reasoning) -> bool:
+    if type(item.text) is not str or type(item.summary) is not tuple:
+        return False
+    for text in (*item.summary, item.encrypted_content, item.signature):
+        if text is not None and type(text) is not str:
+            return False
+    return None not in item.summary
 
 
-def _tool_result(item: ToolResult) -> bool:
+def _tool_result(entry: ToolResultEntry) -> bool:
+    ts = entry.ts
+    if type(ts) is not int or not 0 <= ts <= MAX_INTEGER or entry.idem is not None:
+        return False
+    item = entry.item
+    if type(item) is not ToolResult:
+        return False
     content = item.content
     return (
         type(item.call_id) is str
@@ -53,35 +77,6 @@ def _tool_result(item: ToolResult) -> bool:
         and type(item.is_error) is bool
         and item.attachments == ()
     )
-
-
-def _reasoning(item: Reasoning) -> bool:
-    return (
-        type(item.text) is str
-        and item.summary == ()
-        and (item.encrypted_content is None or type(item.encrypted_content) is str)
-        and (item.signature is None or type(item.signature) is str)
-    )
-
-
-_ITEMS: Final[dict[type[Any], Callable[[Any], bool]]] = {
-    Message: _message,
-    ToolCall: _tool_call,
-    Reasoning: _reasoning,
-    ToolResult: _tool_result,
-}
-_item_check = _ITEMS.get
-
-
-def _assistant_item(entry: AssistantItem) -> bool:
-    item = entry.item
-    check = _item_check(type(item))
-    return check is not None and check(item) and _header(entry)
-
-
-def _tool_result_entry(entry: ToolResultEntry) -> bool:
-    item = entry.item
-    return type(item) is ToolResult and _tool_result(item) and _header(entry)
 
 
 def _user_input(entry: UserInput) -> bool:
@@ -110,13 +105,33 @@ def _run_completed(entry: RunCompleted) -> bool:
     return type(entry.interrupted) is bool and type(entry.result) is str and _header(entry)
 
 
+def _llm_usage(entry: LlmUsage) -> bool:
+    for count in (
+        entry.history_len,
+        entry.input_total_tokens,
+        entry.cache_read_tokens,
+        entry.cache_write_tokens,
+        entry.output_tokens,
+    ):
+        if type(count) is not int or not 0 <= count <= MAX_INTEGER:
+            return False
+    for count in (entry.reasoning_tokens, entry.latency_ms):
+        if count is not None and (type(count) is not int or not 0 <= count <= MAX_INTEGER):
+            return False
+    for name in (entry.model, entry.source, entry.node_id):
+        if name is not None and type(name) is not str:
+            return False
+    return _header(entry)
+
+
 PLAIN: Final[dict[type[Any], Callable[[Any], bool]]] = {
     AssistantItem: _assistant_item,
-    ToolResultEntry: _tool_result_entry,
+    ToolResultEntry: _tool_result,
     UserInput: _user_input,
     Invoke: _invoke,
     TurnEnd: _turn_end,
     RunCompleted: _run_completed,
+    LlmUsage: _llm_usage,
 }
 """True: the entry certainly reads back the same. False, or no check: write it, read it back and compare."""
 

@@ -142,5 +142,3 @@ def decode_line(line: bytes) -> LogEntry:
         return _decode(line)
     except DECODE_ERRORS:
         return _tolerant.decode(line)
-
-

@@ -42,7 +42,7 @@ class SegmentOrigin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tail_sha256: str | None = None
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class UsageRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one model call; ``input_total_tokens`` is the whole prompt of ``history_len`` items."""
 
     history_len: int
@@ -324,7 +324,7 @@ class Invoke(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     trigger: str
 
 
-class UserInput(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=True, tag="user_input"):
+class UserInput(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="user_input"):
     """What the user sent, in its typed form; the history gets its text."""
 
     segments: tuple[InputSegment, ...]
@@ -436,6 +436,8 @@ def classify_history_item(item: Item, ts: int) -> AssistantItem | ToolResultEntr
 
 def flatten_input(segments: tuple[InputSegment, ...]) -> str:
     """Return the text the model receives for what the user typed (references in their sigil form, as the reference)."""
+    if len(segments) == 1 and type(segments[0]) is TextInput:
+        return segments[0].content
     texts = []
     for segment in segments:
         match segment:
@@ -452,5 +454,3 @@ def flatten_input(segments: tuple[InputSegment, ...]) -> str:
             case _:
                 texts.append("[unknown input segment]")
     return "".join(texts)
-
-

@@ -8,7 +8,7 @@ from typing import Final
 
 from session_log import _layout
 from session_log._errors import HeadMoved, NotFound, UnsafePath
-from session_log._frame import committed_length, split_committed
+from session_log._frame import committed_length, newlines, split_committed
 from session_log._ids import parse_id
 from session_log._segment_file import committed_end, count_lines, read_span
 
@@ -191,13 +191,12 @@ class FileReader:
         return None
 
 
-
 def _skip_lines(fd: int, lines: int, end: int) -> int:
     """Return where the line after the first ``lines`` begins, or ``end``."""
     at = 0
     while lines > 0 and at < end:
         block = read_span(fd, at, min(at + BLOCK_BYTES, end))
-        count = block.count(b"\n")
+        count = newlines(block)
         if count < lines:
             lines -= count
             at += len(block)
@@ -225,7 +224,7 @@ def _blocks(file: _Descriptor, at: int, end: int, limit: int | None) -> Iterator
             if cut != len(block):
                 block = block[:cut]
             if limit is not None:
-                count = block.count(b"\n")
+                count = newlines(block)
                 if count > limit:
                     place = -1
                     for _ in range(limit):

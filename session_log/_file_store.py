@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Final
 
 from session_log import _layout, _repair, blobs
+from session_log._at_fork import renew_after_fork
 from session_log._errors import HeadMoved, NotFound, SegmentExists, StoreUnavailable, UnsafePath
 from session_log._file_reader import FileReader
-from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, check_lines, framed, framed_whole, marks_of
+from session_log._frame import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_LINES,
+    MAX_LINE_BYTES,
+    check_lines,
+    framed,
+    framed_whole,
+    marks_of,
+)
 from session_log._ids import parse_id
 from session_log._segment_file import SegmentFile
 from session_log._state import Damage
@@ -51,7 +60,10 @@ class FsStore(FileReader):
         self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._lock = threading.RLock()
         self._synced: set[str] = set()
-        _stores_to_renew(self)
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"FsStore({str(self.root)!r}, durability={self.durability!r})"
@@ -278,18 +290,3 @@ def _create_whole(path: str, data: bytes, *, durable: bool) -> None:
         if made:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-
-
-def _stores_to_renew(store: FsStore) -> None:
-    """In a forked child the store's lock may be held by a thread that is not there: give it a new one."""
-    import weakref
-
-    reference = weakref.ref(store)
-
-    def renew() -> None:
-        alive = reference()
-        if alive is not None:
-            alive._lock = threading.RLock()
-
-    os.register_at_fork(after_in_child=renew)
-

@@ -39,8 +39,6 @@ from session_log._items import Item, Message, Text, ToolCall, ToolResult, Unknow
 from session_log._payload import from_raw, own
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState
 
-_USAGE_FIELDS: Final = UsageRecord.__struct_fields__
-
 
 class RolledBack(Exception):
     """A rollback was met while folding line by line: the order of the lines must be found first."""
@@ -94,8 +92,20 @@ class Fold:
             RolledBack: a rollback; this fold is of no use any more.
         """
         handlers = _HANDLERS
+        history, calls = self.history, self.open_calls
         for entry in entries:
-            handlers[type(entry)](self, entry)
+            kind = type(entry)
+            if kind is AssistantItem or kind is ToolResultEntry:  # most lines, so without a call
+                item = entry.item
+                history.append(item)
+                if type(item) is ToolCall:
+                    calls.append(item)
+                elif type(item) is ToolResult:
+                    self._answer(item.call_id)
+            else:
+                handlers[kind](self, entry)
+                if kind is SegmentStart:
+                    history, calls = self.history, self.open_calls
 
     def freeze(
         self, head: Head | None, *, entries_count: int, damage: Sequence[Damage] = (), torn_bytes: int = 0
@@ -133,6 +143,9 @@ class Fold:
     def _answer(self, call_id: str) -> None:
         """A result belongs to the latest open call of its id: ids are reused, and a call may have been abandoned."""
         calls = self.open_calls
+        if calls and calls[-1].call_id == call_id:
+            calls.pop()
+            return
         for at in range(len(calls) - 1, -1, -1):
             if calls[at].call_id == call_id:
                 del calls[at]
@@ -157,20 +170,6 @@ class Fold:
         self.user_segments.append(segments)
         for extension in entry.extensions:
             self._extension(extension.domain, extension.payload)
-
-    def _assistant_item(self, entry: AssistantItem) -> None:
-        item = entry.item
-        self.history.append(item)
-        if type(item) is ToolCall:
-            self.open_calls.append(item)
-        elif type(item) is ToolResult:
-            self._answer(item.call_id)
-
-    def _tool_result(self, entry: ToolResultEntry) -> None:
-        item = entry.item
-        self.history.append(item)
-        if type(item) is ToolResult:
-            self._answer(item.call_id)
 
     def _system_item(self, entry: SystemItemEntry) -> None:
         self.history.append(Message("system", (Text(system_text(entry)),)))
@@ -211,8 +210,6 @@ _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
     SegmentStart: Fold._segment_start,
     Invoke: Fold._invoke,
     UserInput: Fold._user_input,
-    AssistantItem: Fold._assistant_item,
-    ToolResultEntry: Fold._tool_result,
     SystemItemEntry: Fold._system_item,
     TurnEnd: Fold._turn_end,
     RunCompleted: Fold._run_ended,
@@ -234,7 +231,18 @@ def _turns_before(start: SegmentStart) -> int:
 
 def usage_record(entry: LlmUsage) -> UsageRecord:
     """Return the tokens of an ``llm_usage`` entry."""
-    return UsageRecord(**{name: getattr(entry, name) for name in _USAGE_FIELDS})
+    return UsageRecord(
+        entry.history_len,
+        entry.input_total_tokens,
+        entry.cache_read_tokens,
+        entry.cache_write_tokens,
+        entry.output_tokens,
+        entry.model,
+        entry.source,
+        entry.reasoning_tokens,
+        entry.latency_ms,
+        entry.node_id,
+    )
 
 
 def system_text(entry: SystemItemEntry) -> str:

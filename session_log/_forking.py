@@ -15,6 +15,7 @@ from session_log._errors import InvalidCut, InvalidEntry
 from session_log._fold import effective_order
 from session_log._frame import MAX_LINE_BYTES
 from session_log._inline import Inlined
+from session_log._ids import parse_id
 from session_log._lineage import Restored, Span, inherits, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
 from session_log._store import BlockReader, Store
@@ -80,20 +81,30 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
     path = where(store, session_id, segment_id)
     if type(turn) is not int or turn < 0:
         raise InvalidCut(path, f"{turn!r} is no turn; turns count from 0, the start")
-    named: list[int] = []
     bound: int | None = None
-    for span in reversed(lineage(store, session_id, segment_id)):
-        cuts = cuts_for(store, session_id, span.segment_id)
-        named += [n for n in cuts.turns() if _has(cuts, n, bound)]
+    seen: list[tuple[Cuts, int | None]] = []
+    segment: str | None = segment_id
+    while segment is not None:
+        if len(seen) > MAX_FORK_DEPTH:
+            lineage(store, session_id, segment_id)  # says what is wrong: too deep, or a circle
+        cuts = cuts_for(store, session_id, segment)
+        seen.append((cuts, bound))
         root = cuts.start is None or not inherits(cuts.start)
         if turn == 0 and root and not _has(cuts, 0, bound):
-            return span.segment_id, cuts.first()
+            return segment, cuts.first()
         cut = cuts.at_turn(turn)
         if cut is not None and (root or turn > cuts.turn_base) and (bound is None or cut.entries <= bound):
-            return span.segment_id, cut
-        bound = cuts.start.forked_from.entries if cuts.start and cuts.start.forked_from else None
-    turns = sorted(set(named))
+            return segment, cut
+        segment, bound = _parent(cuts)
+    turns = sorted({turn for cuts, bound in seen for turn in cuts.turns() if _has(cuts, turn, bound)})
     raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(turns, turn))
+
+
+def _parent(cuts: Cuts) -> tuple[str | None, int | None]:
+    origin = cuts.start.forked_from if cuts.start is not None else None
+    if origin is None or origin.entries is None:
+        return None, None
+    return parse_id(origin.segment_id), origin.entries
 
 
 def _has(cuts: Cuts, turn: int, bound: int | None) -> bool:

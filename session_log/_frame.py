@@ -87,6 +87,20 @@ def mark(lines: Sequence[bytes], token: str | None = None) -> list[bytes]:
     return [_marked(line, marks, at) for at, (line, marks) in enumerate(zip(lines, wanted, strict=True))]
 
 
+def batch_of(lines: Sequence[bytes]) -> bytes:
+    """Return the bytes of a batch of several lines that were encoded just now, and so carry no marks yet.
+
+    Raises:
+        InvalidEntry: too many lines, or too many bytes.
+    """
+    first, *others = [line[:-1] for line in lines]
+    data = b'%b,"batch":%d}\n%b,"batch":0}\n' % (first, len(lines), b',"batch":0}\n'.join(others))
+    if len(lines) > MAX_BATCH_LINES or len(data) > MAX_BATCH_BYTES:
+        check_lines(lines)
+        raise InvalidEntry("$", f"{len(data)} bytes in one append, at most {MAX_BATCH_BYTES} (MAX_BATCH_BYTES)")
+    return data
+
+
 def _marked(line: bytes, wanted: Marks, at: int) -> bytes:
     present = marks_of(line)
     if present == wanted:
@@ -102,6 +116,11 @@ def _marked(line: bytes, wanted: Marks, at: int) -> bytes:
         parts.append(b',"token":"%s"' % wanted.token.encode())
     parts.append(b"}")
     return b"".join(parts)
+
+
+def newlines(data: bytes) -> int:
+    """Return how many newlines there are. (``replace`` looks for them with memchr: six times as fast as ``count``.)"""
+    return len(data) - len(data.replace(b"\n", b""))
 
 
 def check_token(token: object) -> None:
@@ -174,7 +193,7 @@ def committed_length(window: bytes, *, whole: bool) -> int | None:
     end = window.rfind(b"\n") + 1
     header = _last_header(window, end)
     if header is None:
-        searched = window.count(b"\n") > MAX_BATCH_LINES or len(window) > MAX_BATCH_BYTES + MAX_LINE_BYTES
+        searched = newlines(window) > MAX_BATCH_LINES or len(window) > MAX_BATCH_BYTES + MAX_LINE_BYTES
         if not whole and not searched:
             return None
         return _without_nul_tail(window, 0, end)

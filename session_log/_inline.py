@@ -128,5 +128,9 @@ class Inlined:
 def _raw(decoder: msgspec.json.Decoder[Any], line: bytes, name: str, value: Any) -> msgspec.Raw:
     try:
         return msgspec.Raw(bytes(getattr(decoder.decode(line), name)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a lone surrogate: only the tolerant path splits it
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ):  # a lone surrogate: only the tolerant path splits it
         return to_raw(value, f"$.{name}") if name == "payload" else msgspec.Raw(encode_struct(value))

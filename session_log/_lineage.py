@@ -1,7 +1,9 @@
 """Restoring through the tree: a segment, and the prefixes of its ancestors that it inherits by reference."""
 
+import gc
 import operator
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -46,7 +48,9 @@ def lineage(
         except NotFound:
             if len(spans) == 1:
                 raise
-            _broken(store, session_id, spans[-2].segment_id, damage, MissingAncestor, f"its parent {child} is not there")
+            _broken(
+                store, session_id, spans[-2].segment_id, damage, MissingAncestor, f"its parent {child} is not there"
+            )
             spans.pop()
             break
         except CorruptSegment as exc:
@@ -100,12 +104,25 @@ def restore_span(
     """Fold a segment up to ``entries`` lines, with what it inherits."""
     damage: list[Damage] | None = [] if salvage else None
     spans = lineage(store, session_id, segment_id, entries, damage)
+    known = list(damage or ())
+    with _collector_paused():
+        try:
+            return _restore(store, session_id, spans, damage, ordered=False)
+        except RolledBack:  # rare: then every line is held until it is known which of them count
+            return _restore(store, session_id, spans, known if salvage else None, ordered=True)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: entries hold no cycles, and looking for some among them costs a tenth of a restore."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
     try:
-        return _restore(store, session_id, spans, damage, ordered=False)
-    except RolledBack:  # rare: then every line is held until it is known which of them count
-        damage = [] if salvage else None
-        lineage(store, session_id, segment_id, entries, damage)
-        return _restore(store, session_id, spans, damage, ordered=True)
+        yield
+    finally:
+        gc.enable()
 
 
 def _restore(
@@ -116,13 +133,14 @@ def _restore(
     for span in spans:
         block = None
         blocks: list[Block] = []
+        path = where(store, session_id, span.segment_id)
         for block in span_blocks(store, session_id, span, damage):
             if ordered:
                 blocks.append(block)
             else:
-                fold_block(fold, block, where(store, session_id, span.segment_id), damage)
+                fold_block(fold, block, path, damage)
         if ordered:
-            _fold_in_order(fold, blocks, where(store, session_id, span.segment_id), damage)
+            _fold_in_order(fold, blocks, path, damage)
     if block is None:
         raise CorruptSegment(where(store, session_id, spans[-1].segment_id), 1, 0, "the segment has no committed line")
     head = Head(

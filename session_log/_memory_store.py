@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+from session_log._at_fork import renew_after_fork
 from session_log._errors import CorruptBlob, HeadMoved, InvalidEntry, NotFound, SegmentBusy, SegmentExists, WriterClosed
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -30,6 +31,10 @@ class MemoryStore:
         self._traces: dict[tuple[str, str], list[bytes]] = {}
         self._blobs: dict[str, bytes] = {}
         self._holders: dict[tuple[str, str], object] = {}
+        self._changed = threading.Condition()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
         self._changed = threading.Condition()
 
     def create_segment(
@@ -119,9 +124,7 @@ class MemoryStore:
             self._segment(session_id, segment_id)
         return self._follow(session_id, segment_id, start, stop)
 
-    def _follow(
-        self, session_id: str, segment_id: str, at: int, stop: Callable[[], bool] | None
-    ) -> Iterator[bytes]:
+    def _follow(self, session_id: str, segment_id: str, at: int, stop: Callable[[], bool] | None) -> Iterator[bytes]:
         while True:
             with self._changed:
                 lines = self._segment(session_id, segment_id)[at:]

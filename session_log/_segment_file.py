@@ -15,10 +15,10 @@ import fcntl
 import os
 import threading
 import time
-import weakref
 from typing import Final
 
 from session_log import _repair
+from session_log._at_fork import renew_after_fork
 from session_log._errors import (
     AppendUnknown,
     CorruptSegment,
@@ -29,7 +29,7 @@ from session_log._errors import (
     StoreUnavailable,
     WriterClosed,
 )
-from session_log._frame import committed_length
+from session_log._frame import committed_length, newlines
 from session_log._layout import open_file, unavailable
 from session_log._owner import leave_note, living_owner, remove_note
 
@@ -42,6 +42,7 @@ _RECHECK_S: Final = 1e-3
 _CHUNK: Final = 1 << 20
 _WINDOW: Final = 1 << 18
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_UNLOCK: Final = fcntl.LOCK_UN
 _flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
 
 
@@ -74,7 +75,7 @@ def read_span(fd: int, start: int, stop: int) -> bytes:
 
 def count_lines(fd: int, start: int, stop: int) -> int:
     """Return how many newlines there are from ``start`` to ``stop``."""
-    return sum(os.pread(fd, min(_CHUNK, stop - at), at).count(b"\n") for at in range(start, stop, _CHUNK))
+    return sum(newlines(os.pread(fd, min(_CHUNK, stop - at), at)) for at in range(start, stop, _CHUNK))
 
 
 class SegmentFile:
@@ -85,7 +86,7 @@ class SegmentFile:
 
     __slots__ = (
         "path", "position", "exclusive", "create",
-        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_touched", "_looked", "_lock", "_broken", "__weakref__",
+        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock", "_broken", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -107,10 +108,10 @@ class SegmentFile:
         self._fd = -1
         self._identity = (0, 0)
         self._held = False
-        self._touched = self._looked = 0.0
+        self._trusted_until = self._look_again = 0.0
         self._lock = threading.Lock()
         self._broken: str | None = None
-        _open_files.add(self)
+        renew_after_fork(self)
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
         """Append ``count`` lines in one write and return the new length in entries.
@@ -124,43 +125,48 @@ class SegmentFile:
             StoreUnavailable: the write failed and was taken back.
             AppendUnknown: a sync failed; the append was taken back, or, if even that failed, its outcome is unknown.
         """
-        lock = self._lock
-        lock.acquire()
-        try:
-            fd = self._fd
-            if fd < 0:
-                fd = self._open()
-            if not self._held:
-                try:
-                    _flock(fd, _EXCLUSIVE)
-                except OSError as exc:
-                    self._wait(fd, exc)
+        with self._lock:
+            return self.append_alone(data, count, expected, final)
+
+    def append_alone(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
+        """Append, for a caller that keeps other threads off this object itself. See :meth:`append`."""
+        fd = self._fd
+        if fd < 0:
+            fd = self._open()
+        held = self._held
+        if not held:
             try:
-                now = _monotonic()
+                _flock(fd, _EXCLUSIVE)
+            except OSError as exc:
+                self._wait(fd, exc)
+        try:
+            now = _monotonic()
+            before = entries, size = self.position
+            if _lseek(fd, 0, 2) != size or now > self._trusted_until:
+                fd = self._look(now)
                 before = entries, size = self.position
-                if _lseek(fd, 0, 2) != size or now - self._touched > _UNTOUCHED_S or now - self._looked > _RECHECK_S:
-                    fd = self._look(now)
-                    before = entries, size = self.position
-                if expected is not None and expected != entries:
-                    raise HeadMoved(self.path, expected, entries)
-                self._touched = now
-                try:
-                    written = _write(fd, data)
-                    if written != len(data):
-                        raise StoreUnavailable(self.path, f"only {written} of {len(data)} bytes could be written")
-                    entries += count
-                    self.position = entries, size + written
-                    if final or self._always:
-                        self._sync(fd, size, final)
-                except BaseException as exc:
-                    self._undo(fd, before, exc)
-                    raise
-                return entries
-            finally:
-                if not self._held and self._fd >= 0:
-                    _flock(self._fd, fcntl.LOCK_UN)
-        finally:
-            lock.release()
+            if expected is not None and expected != entries:
+                raise HeadMoved(self.path, expected, entries)
+            try:
+                written = _write(fd, data)
+                if written != len(data):
+                    raise StoreUnavailable(self.path, f"only {written} of {len(data)} bytes could be written")
+                entries += count
+                self.position = entries, size + written
+                if final or self._always:
+                    self._sync(fd, size, final)
+            except BaseException as exc:
+                self._undo(fd, before, exc)
+                raise
+            until = now + _UNTOUCHED_S
+            self._trusted_until = until if until < self._look_again else self._look_again
+            if not held:
+                _flock(fd, _UNLOCK)
+            return entries
+        except BaseException:
+            if not held and self._fd >= 0:
+                _flock(self._fd, _UNLOCK)
+            raise
 
     def sync(self) -> None:
         """Bring everything appended so far to the disk.
@@ -214,7 +220,7 @@ class SegmentFile:
             found = os.fstat(fd)
             self._identity = (found.st_dev, found.st_ino)
             self._durable = self.position[1]
-            self._touched = self._looked = 0.0
+            self._trusted_until = 0.0
             if self.exclusive:
                 self._take_lock(fd)
                 leave_note(self.path)
@@ -269,7 +275,7 @@ class SegmentFile:
                     _repair.remove_torn_tail(fd, self.path, end, size, durable=self._final)
         except OSError as exc:
             raise unavailable(self.path, exc) from exc
-        self._looked = now
+        self._look_again = now + _RECHECK_S
         return fd
 
     def _path_identity(self) -> tuple[int, int]:
@@ -329,15 +335,3 @@ class SegmentFile:
         self._held = False
         if fd >= 0:
             os.close(fd)
-
-
-_open_files: "weakref.WeakSet[SegmentFile]" = weakref.WeakSet()
-
-
-def _renew_after_fork() -> None:
-    for file in list(_open_files):
-        file._after_fork()
-
-
-os.register_at_fork(after_in_child=_renew_after_fork)
-

@@ -282,7 +282,9 @@ def input_segments(segments_or_text: str | Sequence[e.InputSegment]) -> tuple[e.
     if isinstance(segments_or_text, str):
         return (e.TextInput(segments_or_text),)
     if not isinstance(segments_or_text, (list, tuple)):
-        raise InvalidEntry("$.segments", f"must be text or a sequence of segments, not {type(segments_or_text).__name__}")
+        raise InvalidEntry(
+            "$.segments", f"must be text or a sequence of segments, not {type(segments_or_text).__name__}"
+        )
     return tuple(segments_or_text)
 
 
@@ -381,7 +383,9 @@ def save_extension(store: Store, session_id: str, segment_id: str, domain: str, 
 def check_domain(domain: object) -> None:
     """Refuse a domain that is no text, or the library's own."""
     if not isinstance(domain, str) or not domain or domain.startswith("session_log."):
-        raise InvalidEntry("$.domain", f"{domain!r} is no domain of yours: a text that does not start with 'session_log.'")
+        raise InvalidEntry(
+            "$.domain", f"{domain!r} is no domain of yours: a text that does not start with 'session_log.'"
+        )
 
 
 def save_pod_scope(store: Store, session_id: str, segment_id: str, snapshot: e.PodScope) -> int:
@@ -399,9 +403,7 @@ def scope_entry(ts: int, snapshot: e.PodScope) -> e.Extension:
 # ── fork ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fork_at(
-    store: Store, session_id: str, segment_id: str, at_turn_index: int, *, copy_history: bool = False
-) -> str:
+def fork_at(store: Store, session_id: str, segment_id: str, at_turn_index: int, *, copy_history: bool = False) -> str:
     """Fork after a turn (0: right after the start) and return the new segment's id; the source is not touched.
 
     By reference: one line is written, nothing is copied. With ``copy_history``, the history stands in the new segment.
@@ -414,9 +416,7 @@ def fork_at(
     return fork_from(store, session_id, source, cut.entries, copy_history=copy_history)
 
 
-def fork_at_entry(
-    store: Store, session_id: str, segment_id: str, entries: int, *, copy_history: bool = False
-) -> str:
+def fork_at_entry(store: Store, session_id: str, segment_id: str, entries: int, *, copy_history: bool = False) -> str:
     """Fork after the first ``entries`` lines of this segment and return the new segment's id.
 
     Raises:
@@ -475,5 +475,3 @@ def repair(store: Store, session_id: str, segment_id: str) -> tuple[Damage, ...]
     if own:
         store.blank_lines(session_id, segment_id, own)
     return own
-
-

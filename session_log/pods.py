@@ -14,7 +14,7 @@ import msgspec
 
 from session_log import _check, _payload
 from session_log._atomic import Folder
-from session_log._errors import InvalidEntry, InvalidId, InvalidName, NotFound, StorageError
+from session_log._errors import InvalidEntry, InvalidId, InvalidName, NotFound, StorageError, StoreUnavailable
 from session_log._ids import parse_id
 from session_log._items import JsonValue
 
@@ -302,7 +302,7 @@ def _alias(folder: Folder, name: str) -> str | None:
     """Return the pod that has the file of ``name`` because the file system does not tell the two names apart."""
     try:
         found = decode_pod_metadata(folder.read(_file_name(name), max_bytes=MAX_POD_BYTES)).pod_name
-    except (NotFound, InvalidEntry):
+    except (NotFound, InvalidEntry, StoreUnavailable):  # what cannot be read is nobody's
         return None
     one, other = (unicodedata.normalize("NFC", text).casefold() for text in (name, found))
     return found if found != name and one == other else None

@@ -1,0 +1,280 @@
+"""The recorder: where a writer stands in its segment, and how it gets an entry behind that.
+
+It appends only where it believes the segment ends. If somebody else wrote meanwhile, it goes on in a fork from exactly what
+it had recorded (or raises, if so asked), so nothing of either is lost. What an append raised is not in the state; what is in
+the state is on file.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from session_log._appender import StoreAppender
+from session_log._at_fork import renew_after_fork
+from session_log._check import PLAIN
+from session_log._codec import encode_struct, prepare
+from session_log._entries import Extension, LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd
+from session_log._errors import AppendUnknown, HeadMoved, SegmentBusy, SessionLogError, WriterClosed
+from session_log._fold import Fold
+from session_log._forking import create_child, fork_from
+from session_log._frame import MAX_LINE_BYTES, batch_of, framed
+from session_log._lineage import Restored, last_line_of, restore_span
+from session_log._reader import where
+from session_log._session import recordable
+from session_log._state import Head, RestoredState
+from session_log._store import Appender, AppenderSource, Store
+from session_log._tree import MAX_FORK_DEPTH, tail_hash
+
+OnConflict = Literal["fork", "raise"]
+_FINAL: Final = frozenset({TurnEnd, RunCompleted, RunErrored})
+_plain = PLAIN.get
+
+
+class Recorder:
+    """Position and state of one writer. Safe for threads; each method takes the lock."""
+
+    def __init__(
+        self, store: Store, restored: Restored, *, on_conflict: OnConflict, exclusive: bool, depth: int
+    ) -> None:
+        self._store = store
+        self._on_conflict = on_conflict
+        self._exclusive = exclusive
+        self._lock = threading.RLock()
+        self._batches: dict[int, list[tuple[bytes, LogEntry]]] = {}
+        self._closed: str | None = None
+        self._guarded = False  # a batch is open or the writer is closed: append takes the careful way
+        self._depth = depth
+        renew_after_fork(self)
+        self._adopt(restored)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def _adopt(self, restored: Restored) -> None:
+        """Stand at the end of what was restored."""
+        head = restored.head
+        self._session_id, self._segment_id = head.session_id, head.segment_id
+        self._fold: Fold | None = restored.fold
+        self._stand(head.entries, head.byte_offset, restored.last_line + b"\n", restored.last_ts)
+        self._take_hold()
+
+    def _stand(self, entries: int, byte_offset: int, tail: bytes, last_ts: int) -> None:
+        """``tail`` is the end of what is recorded: at least the last line, with its newline."""
+        self._position = entries, byte_offset, tail
+        self._last_ts = last_ts
+        self._fresh: list[LogEntry] = []  # recorded, not folded yet
+        self._fresh_from = entries
+        self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # in an append that has not returned
+
+    def _take_hold(self) -> None:
+        """Open the segment for appending; exclusively, if so asked, or go on in a fork if somebody else has it so."""
+        if isinstance(self._store, AppenderSource):
+            grip = self._store.appender(self._session_id, self._segment_id, self._position[:2])
+        else:
+            grip = StoreAppender(self._store, self._session_id, self._segment_id)
+        self._appender: Appender = grip
+        self._append = getattr(grip, "append_alone", grip.append)  # the lock of this object keeps other threads off
+        if self._exclusive:
+            try:
+                grip.hold()
+            except SegmentBusy:
+                if self._on_conflict == "raise":
+                    raise
+                self._fork_here(b"", ())
+
+    # ── where and what ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        return self._session_id
+
+    @property
+    def segment_id(self) -> str:
+        """The segment; another one after an automatic fork or a compaction."""
+        return self._segment_id
+
+    @property
+    def head(self) -> Head:
+        """The position behind the last entry this writer recorded."""
+        with self._lock:
+            self._settle()
+            return Head(self._session_id, self._segment_id, *self._position[:2])
+
+    @property
+    def state(self) -> RestoredState:
+        """The state at :attr:`head`. Folds what was recorded since the last look; the caller's own."""
+        with self._lock:
+            self._settle()
+            return self._folded().freeze(self.head, entries_count=self._position[0])
+
+    def _folded(self) -> Fold:
+        fold = self._fold
+        if fold is None:  # after a rollback
+            fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
+            self._fold = fold
+        else:
+            fold.extend(self._fresh)
+        self._fresh.clear()
+        self._fresh_from = self._position[0]
+        return fold
+
+    def _where(self) -> str:
+        return where(self._store, self._session_id, self._segment_id)
+
+    # ── append ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def append(self, entry: LogEntry) -> int:
+        """Append one entry as it is (its ``ts``, too) and return the new length in entries.
+
+        Raises:
+            InvalidEntry: it would not read back the same.
+            HeadMoved, SegmentBusy: somebody else wrote, and ``on_conflict`` is ``"raise"``.
+            StoreUnavailable: it could not be written, and was not.
+            AppendUnknown: the outcome is unknown; this writer is of no use any more.
+        """
+        kind = type(entry)
+        check = _plain(kind)
+        if check is None or not check(entry):
+            return self.append_entries((entry,))
+        try:
+            line = encode_struct(entry)
+        except UnicodeEncodeError:
+            return self.append_entries((entry,))
+        lock = self._lock
+        lock.acquire()
+        try:
+            if self._guarded or self._doubt is not None or len(line) > MAX_LINE_BYTES:
+                return self._append_carefully(*prepare(entry))
+            data = line + b"\n"
+            self._doubt = data, (entry,)
+            before = self._position
+            try:
+                length = self._append(data, 1, before[0], kind in _FINAL)
+            except BaseException as exc:
+                return self._failed(exc)
+            self._last_ts = entry.ts  # type: ignore[union-attr]
+            self._fresh.append(entry)
+            self._position = length, before[1] + len(data), data  # the last step: from here on it counts
+            self._doubt = None
+            return length
+        finally:
+            lock.release()
+
+    def append_entries(self, entries: Iterable[LogEntry]) -> int:
+        """Append entries in one write, all or nothing, and return the new length in entries."""
+        lines: list[bytes] = []
+        kept: list[LogEntry] = []
+        for entry in entries:
+            check = _plain(type(entry))
+            if check is None or not check(entry):
+                line, entry = prepare(recordable(entry))  # noqa: PLW2901
+            else:
+                try:
+                    line = encode_struct(entry)
+                except UnicodeEncodeError:
+                    line, entry = prepare(entry)  # noqa: PLW2901
+            lines.append(line)
+            kept.append(entry)
+        with self._lock:
+            return self._append_many(lines, kept)
+
+    def _append_carefully(self, line: bytes, entry: LogEntry) -> int:
+        return self._append_many([line], [entry])
+
+    def _append_many(self, lines: list[bytes], entries: list[LogEntry]) -> int:
+        if self._guarded:
+            batch = self._batches.get(threading.get_ident())
+            if batch is not None:
+                batch.extend(zip(lines, entries, strict=True))
+                return self._position[0] + len(batch)
+            if self._closed is not None:
+                raise WriterClosed(self._where(), self._closed)
+        self._settle()
+        if not lines:
+            return self._position[0]
+        kinds = set(map(type, entries))
+        if len(lines) == 1 or not kinds <= PLAIN.keys() | {Extension}:
+            data = b"\n".join(framed(lines)) + b"\n"  # raw lines from elsewhere may carry marks of their own
+        else:
+            data = batch_of(lines)
+        self._doubt = data, entries
+        try:
+            length = self._append(data, len(lines), self._position[0], not kinds.isdisjoint(_FINAL))
+        except BaseException as exc:
+            return self._failed(exc)
+        self._advance(length)
+        return length
+
+    def _advance(self, length: int) -> None:
+        """Take into position and state what was in doubt and is on file."""
+        assert self._doubt is not None
+        data, entries = self._doubt
+        self._last_ts = max(self._last_ts, *[getattr(entry, "ts", 0) for entry in entries])
+        self._fresh.extend(entries)
+        self._position = length, self._position[1] + len(data), data
+        self._doubt = None
+
+    def _failed(self, exc: BaseException) -> int:
+        """Go on in a fork if that is what the error asks for; else raise it. What is left in doubt is settled later."""
+        doubt = self._doubt
+        if isinstance(exc, SessionLogError):
+            self._doubt = None
+        if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork" and doubt is not None:
+            return self._fork_here(*doubt)
+        if isinstance(exc, AppendUnknown):
+            self._close("an append had an unknown outcome")
+        raise exc
+
+    def _close(self, reason: str) -> None:
+        self._closed = self._closed or reason
+        self._guarded = True
+        self._appender.close()
+
+    def _settle(self) -> None:
+        """After an interrupt in the middle of an append: find out whether its lines are on file."""
+        if self._doubt is None:
+            return
+        data, _ = self._doubt
+        entries, _, tail = self._position
+        if tail is data:  # interrupted after the last step
+            self._doubt = None
+            return
+        del self._fresh[entries - self._fresh_from :]
+        lines = data[:-1].split(b"\n")
+        if list(self._store.read(self._session_id, self._segment_id, entries, entries + len(lines))) == lines:
+            self._advance(entries + len(lines))
+        self._doubt = None
+
+    # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fork_here(self, data: bytes, entries: Sequence[LogEntry]) -> int:
+        """Go on in a fork from exactly what this writer has recorded, with ``data`` in it from the beginning."""
+        fold = self._folded()
+        lines = data[:-1].split(b"\n") if data else []
+        length, byte_offset, tail = self._position
+        self._appender.close()
+        if self._depth > MAX_FORK_DEPTH:  # too long a chain to refer to: the fork stands alone, the chain begins anew
+            child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
+            self._go_on_in(child, depth=1)
+            return self._append_many(lines, list(entries))
+        origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(last_line_of(tail)))
+        made = create_child(
+            self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts
+        )
+        self._segment_id = made.segment_id
+        self._depth += 1
+        self._stand(1, len(made.line) + 1, made.line + b"\n", made.start.ts)
+        fold.extend((made.start,))
+        if lines:
+            self._doubt = data, entries
+            self._advance(1 + len(lines))
+        self._take_hold()
+        return self._position[0]
+
+    def _go_on_in(self, segment_id: str, *, depth: int) -> None:
+        """Leave the segment for another one of the session."""
+        restored = restore_span(self._store, self._session_id, segment_id)
+        self._appender.close()
+        self._depth = depth
+        self._adopt(restored)
