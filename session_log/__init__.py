@@ -13,7 +13,8 @@ An entry becomes a line, lines make a segment file, a fold turns entries into st
 
 Read the files in this order: values (_errors, _ids, _items, _entries, _state, _trace), the pure middle (_frame, _codec,
 _fold, _tree, _inline), paths and files (_layout, _segment_file, _repair), stores (_store, _file_store, _memory_store),
-reading (_reader, _lineage, _forking), and what you call (_session, _writer). FORMAT.md describes what is on disk.
+reading (_reader, _lineage, _forking), and what you call (_session, _recording, _recorder, _writer). FORMAT.md
+describes what is on disk.
 """
 
 from session_log._clock import new_segment_id, new_session_id, now_ms
@@ -23,51 +24,25 @@ from session_log._entries import (
     AssistantItem,
     Carried,
     ConfigChanged,
-    Errored,
     Extension,
-    FileAttachment,
-    FileRef,
-    FlowInvoke,
-    InputSegment,
-    Interrupt,
     Invoke,
-    Knowledge,
-    KnowledgeRef,
-    LifecycleEvent,
     LlmUsage,
     LogEntry,
-    Notification,
-    PasteInput,
     PausedTurnAbandoned,
-    PodEvent,
     PodScope,
-    PromptProvenance,
     RequestConfig,
     RunCompleted,
     RunErrored,
-    ScopeRule,
-    ScopeSubDelegated,
     SegmentOrigin,
     SegmentStart,
     SessionExtension,
-    ShutDown,
-    SkillActivation,
-    SystemItem,
     SystemItemEntry,
-    TaskReminder,
-    TextInput,
     ToolResultEntry,
     TurnEnd,
-    TurnEnded,
     UnknownEntry,
-    UnknownInput,
     UsageRecord,
     UserInput,
-    WorkerEvent,
-    Workflow,
-    WorkflowInvoke,
     classify_history_item,
-    flatten_input,
 )
 from session_log._errors import (
     AppendUnknown,
@@ -94,6 +69,17 @@ from session_log._errors import (
 from session_log._file_store import MAX_OPEN_FILES, FsStore
 from session_log._fold import collect_state
 from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, MAX_TOKEN_BYTES
+from session_log._inputs import (
+    FileRef,
+    FlowInvoke,
+    InputSegment,
+    KnowledgeRef,
+    PasteInput,
+    TextInput,
+    UnknownInput,
+    WorkflowInvoke,
+    flatten_input,
+)
 from session_log._items import (
     Attachment,
     ContentPart,
@@ -109,25 +95,12 @@ from session_log._items import (
 from session_log._layout import default_root
 from session_log._memory_store import MemoryStore
 from session_log._payload import MAX_PAYLOAD_DEPTH
-from session_log._session import (
+from session_log._recording import (
     append_entries,
     append_entry,
     append_system_item,
     append_trace,
-    create_compacted_segment,
-    create_segment,
-    create_segment_with_ids,
-    ensure_head_or_fork,
-    follow_entries,
-    fork,
-    fork_at,
-    fork_at_entry,
-    head,
-    read_entries,
     read_trace,
-    repair,
-    restore,
-    restore_by_segment,
     save_config_changed,
     save_delta,
     save_extension,
@@ -139,14 +112,49 @@ from session_log._session import (
     save_usage,
     save_user_input,
 )
+from session_log._session import (
+    create_compacted_segment,
+    create_segment,
+    create_segment_with_ids,
+    ensure_head_or_fork,
+    follow_entries,
+    fork,
+    fork_at,
+    fork_at_entry,
+    head,
+    read_entries,
+    repair,
+    restore,
+    restore_by_segment,
+)
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState, SegmentStartState
 from session_log._store import Capabilities, Store
+from session_log._system_items import (
+    Errored,
+    FileAttachment,
+    Interrupt,
+    Knowledge,
+    LifecycleEvent,
+    Notification,
+    PodEvent,
+    PromptProvenance,
+    ScopeRule,
+    ScopeSubDelegated,
+    ShutDown,
+    SkillActivation,
+    SystemItem,
+    TaskReminder,
+    TurnEnded,
+    WorkerEvent,
+    Workflow,
+)
 from session_log._trace import TraceEntry
 from session_log._tree import MAX_FORK_DEPTH
 from session_log._writer import SegmentWriter, close_interrupted
 from session_log.blobs import MAX_BLOB_BYTES, BlobRef
 from session_log.pods import (
     MAX_NAME_BYTES,
+    MAX_POD_BYTES,
     CorruptPodMetadata,
     FsPodStore,
     PodActiveSegmentRef,
@@ -154,6 +162,8 @@ from session_log.pods import (
     PodMetadataStore,
     PodSpawnedChild,
     PodSpawnedScopeRule,
+    decode_pod_metadata,
+    encode_pod_metadata,
 )
 
 __all__ = [
@@ -203,6 +213,7 @@ __all__ = [
     "MAX_NAME_BYTES",
     "MAX_OPEN_FILES",
     "MAX_PAYLOAD_DEPTH",
+    "MAX_POD_BYTES",
     "MAX_TOKEN_BYTES",
     "MemoryStore",
     "Message",
@@ -273,8 +284,10 @@ __all__ = [
     "create_segment",
     "create_segment_with_ids",
     "decode_line",
+    "decode_pod_metadata",
     "default_root",
     "encode_line",
+    "encode_pod_metadata",
     "ensure_head_or_fork",
     "flatten_input",
     "follow_entries",

@@ -11,12 +11,14 @@ from session_log._entries import (
     Invoke,
     LlmUsage,
     RunCompleted,
-    TextInput,
     ToolResultEntry,
     TurnEnd,
     UserInput,
 )
 from session_log._errors import InvalidEntry
+from session_log._inputs import (
+    TextInput,
+)
 from session_log._items import Message, Reasoning, Text, ToolCall, ToolResult, Unknown
 
 MAX_INTEGER = (1 << 63) - 1
@@ -38,7 +40,7 @@ def _assistant_item(entry: AssistantItem) -> bool:
     ts = entry.ts
     if type(ts) is not int or not 0 <= ts <= MAX_INTEGER or entry.idem is not None:
         return False
-    item = entry.item
+    item: Any = entry.item
     kind = type(item)
     if kind is Message:
         content = item.content
@@ -115,8 +117,8 @@ def _llm_usage(entry: LlmUsage) -> bool:
     ):
         if type(count) is not int or not 0 <= count <= MAX_INTEGER:
             return False
-    for count in (entry.reasoning_tokens, entry.latency_ms):
-        if count is not None and (type(count) is not int or not 0 <= count <= MAX_INTEGER):
+    for number in (entry.reasoning_tokens, entry.latency_ms):
+        if number is not None and (type(number) is not int or not 0 <= number <= MAX_INTEGER):
             return False
     for name in (entry.model, entry.source, entry.node_id):
         if name is not None and type(name) is not str:

@@ -4,7 +4,7 @@ uuid6 adds a millisecond a call inside one millisecond, and never goes back. One
 future would therefore spoil every later id of the process: an id that is far from the clock is not used.
 """
 
-import secrets
+import os
 import time
 
 from session_log._ids import MAX_TIMESTAMP_MS, timestamp_ms_of, uuid7_text
@@ -30,7 +30,7 @@ def _draw() -> str:
         drawn = str(uuid6.uuid7())
         if abs(timestamp_ms_of(drawn) - now) <= MAX_DRIFT_MS:
             return drawn
-    return uuid7_text(min(max(now, EARLIEST_MS), LATEST_MS), secrets.randbits(74))
+    return uuid7_text(min(max(now, EARLIEST_MS), LATEST_MS), int.from_bytes(os.urandom(10)) >> 6)
 
 
 def new_session_id() -> str:
@@ -43,4 +43,4 @@ def new_segment_id(*, after: str | None = None) -> str:
     drawn = _draw()
     if after is None or drawn > after:
         return drawn
-    return uuid7_text(min(timestamp_ms_of(after) + 1, MAX_TIMESTAMP_MS), secrets.randbits(74))
+    return uuid7_text(min(timestamp_ms_of(after) + 1, MAX_TIMESTAMP_MS), int.from_bytes(os.urandom(10)) >> 6)

@@ -1,8 +1,8 @@
 """Entry to line and line to entry. Pure.
 
 Known variants are decoded by msgspec in one go. What that refuses is read again, field by field: unknown variants
-become :class:`Unknown`, unknown kinds :class:`UnknownEntry`, lone surrogates (which JSON can spell and UTF-8 cannot) stay
-in an opaque payload and become U+FFFD in our own text. Only what is wrong even then is an error.
+become :class:`Unknown`, unknown kinds :class:`UnknownEntry`, lone surrogates (which JSON can spell and UTF-8 cannot)
+stay in an opaque payload and become U+FFFD in our own text. Only what is wrong even then is an error.
 
 Encoding checks that the line will read back as the same entry: cheaply for the shapes a turn is made of, else by
 reading it back.
@@ -139,6 +139,7 @@ def decode_line(line: bytes) -> LogEntry:
         InvalidEntry: the line is no entry; ``path`` names the value that is wrong.
     """
     try:
-        return _decode(line)
+        entry: LogEntry = _decode(line)
+        return entry
     except DECODE_ERRORS:
         return _tolerant.decode(line)

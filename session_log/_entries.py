@@ -5,11 +5,13 @@ Fields are written in the order they are declared; those with a default are omit
 ``system_prompt``, ``config`` and ``history``, which the reference always writes.
 """
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from session_log._items import Item, JsonValue, Tagged, ToolResult, Unknown
+from session_log._inputs import InputSegment
+from session_log._items import Item, JsonValue, ToolResult
+from session_log._system_items import ResultItem, ScopeRule, SystemItem
 
 FORMAT_VERSION = 1
 """What ``segment_start.v`` says in a segment this version writes; a greater one is refused."""
@@ -57,14 +59,6 @@ class UsageRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     node_id: str | None = None
 
 
-class ScopeRule(msgspec.Struct, frozen=True, gc=False):
-    """One rule of a scope: ``permission`` (``read``, ``write``) on ``target`` and, if ``recursive``, below it."""
-
-    target: str
-    permission: str
-    recursive: bool
-
-
 class PodScope(msgspec.Struct, frozen=True, gc=False):
     """What a pod may touch, as the runtime recorded it last."""
 
@@ -72,208 +66,11 @@ class PodScope(msgspec.Struct, frozen=True, gc=False):
     deny: tuple[ScopeRule, ...] = ()
 
 
-# ── what a user typed ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class TextInput(Tagged, frozen=True, gc=False, tag="text"):
-    """Typed text."""
-
-    content: str
-
-
-class PasteInput(Tagged, frozen=True, gc=False, tag="paste"):
-    """Pasted text, shown as a chip: the ``id``-th paste, with its size in characters and lines."""
-
-    id: int
-    chars: int
-    lines: int
-    content: str
-
-
-class FileRef(Tagged, frozen=True, gc=False, tag="file_ref"):
-    """``@path``."""
-
-    path: str
-
-
-class KnowledgeRef(Tagged, frozen=True, gc=False, tag="knowledge_ref"):
-    """``#slug``."""
-
-    slug: str
-
-
-class WorkflowInvoke(Tagged, frozen=True, gc=False, tag="workflow_invoke"):
-    """``/slug``."""
-
-    slug: str
-
-
-class FlowInvoke(Tagged, frozen=True, gc=False, tag="flow"):
-    """``/selector``, the later spelling of a workflow."""
-
-    selector: str
-
-
-class UnknownInput(Tagged, frozen=True, gc=False, tag="unknown"):
-    """What the reference writes for an input it did not know itself."""
-
-
-if TYPE_CHECKING:
-    InputSegment: TypeAlias = (
-        TextInput | PasteInput | FileRef | KnowledgeRef | WorkflowInvoke | FlowInvoke | UnknownInput | Unknown
-    )
-else:  # see _items: the unknown variant is for the type checker
-    InputSegment = TextInput | PasteInput | FileRef | KnowledgeRef | WorkflowInvoke | FlowInvoke | UnknownInput
-
-
 class SessionExtension(msgspec.Struct, frozen=True):
     """An extension that travels inside a ``user_input`` line."""
 
     domain: str
     payload: JsonValue
-
-
-# ── what the runtime put in ────────────────────────────────────────────────────────────────────────────────────────
-
-
-class TurnEnded(Tagged, frozen=True, gc=False, omit_defaults=True, tag="turn_ended"):
-    """A child pod (later spelling: worker) ended its turn."""
-
-    pod_name: str | None = None
-    worker_name: str | None = None
-
-
-class Errored(Tagged, frozen=True, gc=False, omit_defaults=True, tag="errored", kw_only=True):
-    """A child pod failed."""
-
-    pod_name: str | None = None
-    worker_name: str | None = None
-    message: str
-
-
-class ShutDown(Tagged, frozen=True, gc=False, omit_defaults=True, tag="shut_down"):
-    """A child pod shut down."""
-
-    pod_name: str | None = None
-    worker_name: str | None = None
-
-
-class ScopeSubDelegated(Tagged, frozen=True, gc=False, omit_defaults=True, tag="scope_sub_delegated", kw_only=True):
-    """A child pod handed part of its scope on."""
-
-    parent_pod: str | None = None
-    sub_pod: str | None = None
-    parent_worker: str | None = None
-    sub_worker: str | None = None
-    sub_socket: str
-    scope: tuple[ScopeRule, ...]
-
-
-if TYPE_CHECKING:
-    LifecycleEvent: TypeAlias = TurnEnded | Errored | ShutDown | ScopeSubDelegated | Unknown
-else:
-    LifecycleEvent = TurnEnded | Errored | ShutDown | ScopeSubDelegated
-
-
-class PromptProvenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Which prompt template wrapped a notification."""
-
-    config_revision: int | None = None
-    source_digest: str | None = None
-    projection_digest: str | None = None
-    logical_name: str | None = None
-
-
-class Notification(Tagged, frozen=True, gc=False, omit_defaults=True, tag="notification"):
-    """A message from outside, and the ``body`` the model sees."""
-
-    message: str
-    body: str
-    prompt_provenance: PromptProvenance | None = None
-
-
-class PodEvent(Tagged, frozen=True, gc=False, tag="pod_event"):
-    """Something happened to a child pod."""
-
-    event: LifecycleEvent
-    body: str
-
-
-class WorkerEvent(Tagged, frozen=True, gc=False, tag="worker_event"):
-    """The later spelling of :class:`PodEvent`."""
-
-    event: LifecycleEvent
-    body: str
-
-
-class FileAttachment(Tagged, frozen=True, gc=False, tag="file_attachment"):
-    """The content of a file the user referred to."""
-
-    path: str
-    body: str
-
-
-class Knowledge(Tagged, frozen=True, gc=False, tag="knowledge"):
-    """A knowledge page the user referred to."""
-
-    slug: str
-    body: str
-
-
-class Workflow(Tagged, frozen=True, gc=False, omit_defaults=True, tag="workflow"):
-    """A workflow the user started; later writers leave ``body`` out."""
-
-    slug: str
-    body: str | None = None
-
-
-class TaskReminder(Tagged, frozen=True, gc=False, tag="task_reminder"):
-    """A reminder the runtime injected."""
-
-    source: str
-    body: str
-
-
-class Interrupt(Tagged, frozen=True, gc=False, tag="interrupt"):
-    """The user interrupted the run."""
-
-    body: str
-
-
-class SkillActivation(Tagged, frozen=True, gc=False, tag="skill_activation"):
-    """A skill was loaded."""
-
-    name: str
-    body: str
-
-
-if TYPE_CHECKING:
-    SystemItem: TypeAlias = (
-        Notification
-        | PodEvent
-        | WorkerEvent
-        | FileAttachment
-        | Knowledge
-        | Workflow
-        | TaskReminder
-        | Interrupt
-        | SkillActivation
-        | Unknown
-    )
-    ResultItem: TypeAlias = ToolResult | Unknown
-else:
-    SystemItem = (
-        Notification
-        | PodEvent
-        | WorkerEvent
-        | FileAttachment
-        | Knowledge
-        | Workflow
-        | TaskReminder
-        | Interrupt
-        | SkillActivation
-    )
-    ResultItem = ToolResult
 
 
 # ── the entries ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -432,25 +229,3 @@ def classify_history_item(item: Item, ts: int) -> AssistantItem | ToolResultEntr
     if isinstance(item, ToolResult):
         return ToolResultEntry(ts=ts, item=item)
     return AssistantItem(ts=ts, item=item)
-
-
-def flatten_input(segments: tuple[InputSegment, ...]) -> str:
-    """Return the text the model receives for what the user typed (references in their sigil form, as the reference)."""
-    if len(segments) == 1 and type(segments[0]) is TextInput:
-        return segments[0].content
-    texts = []
-    for segment in segments:
-        match segment:
-            case TextInput(content=text) | PasteInput(content=text):
-                texts.append(text)
-            case FileRef(path=path):
-                texts.append(f"@{path}")
-            case KnowledgeRef(slug=slug):
-                texts.append(f"#{slug}")
-            case WorkflowInvoke(slug=slug):
-                texts.append(f"/{slug}")
-            case FlowInvoke(selector=selector):
-                texts.append(f"/{selector}")
-            case _:
-                texts.append("[unknown input segment]")
-    return "".join(texts)

@@ -17,6 +17,7 @@
         ├── UnsafePath            a symlink, device or directory where a plain file belongs
         ├── UnsupportedVersion    written by a later format than this one reads
         ├── CorruptBlob           a payload that is not what its name says
+        ├── CorruptPodMetadata    a pod's file that is no metadata (in session_log.pods)
         └── CorruptSegment        a committed line that is no entry
             └── BrokenLineage     a reference to a parent that does not hold
                 └── MissingAncestor   the parent is not there
@@ -91,7 +92,8 @@ class HeadMoved(CallerError):
 
     def __init__(self, where: str, expected: int, actual: int) -> None:
         super().__init__(
-            f"{where}: expected {expected} entries, found {actual}; restore and try again, or go on with ensure_head_or_fork"
+            f"{where}: expected {expected} entries, found {actual}; "
+            "restore and try again, or go on with ensure_head_or_fork"
         )
         self.where = where
         self.expected = expected
@@ -137,7 +139,7 @@ class AppendUnknown(StorageError):
     """The outcome is unknown: all of the append is on file, or nothing of it."""
 
     def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}; all of it is on file or nothing: reopen the segment and look")
+        super().__init__(f"{where}: {reason}; all of it is on file or nothing: reopen and look")
         self.where = where
         self.reason = reason
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from session_log import _layout
+from session_log._committed import committed_end, count_lines, read_span
 from session_log._errors import HeadMoved, NotFound, UnsafePath
 from session_log._frame import committed_length, newlines, split_committed
 from session_log._ids import parse_id
-from session_log._segment_file import committed_end, count_lines, read_span
 
 BLOCK_BYTES: Final = 1 << 18
 """How much is read at once: small enough for the processor's cache, large enough to forget the call."""
@@ -97,16 +97,20 @@ class FileReader:
         return (line for block in _blocks(file, 0, end, None) for line in block[:-1].split(b"\n"))
 
     def length(self, session_id: str, segment_id: str) -> int:
-        """Return how many lines are committed; without a look at those that were counted before."""
+        """Return how many lines are committed."""
+        return self.position(session_id, segment_id)[0]
+
+    def position(self, session_id: str, segment_id: str) -> tuple[int, int]:
+        """Return how many lines and bytes are committed; without a look at those that were counted before."""
         key = parse_id(session_id), parse_id(segment_id)
         path = self._path(*key)
-        known = self._position(key)
+        known = self._last_known(key)
         try:
             found = os.stat(path, follow_symlinks=False)
         except OSError:
             found = None
         if known is not None and found is not None and known[0] == found.st_ino and known[2] == found.st_size:
-            return known[1]
+            return known[1:]
         fd = _layout.open_file(path, os.O_RDONLY)
         try:
             found = os.fstat(fd)
@@ -118,9 +122,9 @@ class FileReader:
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known[key] = found.st_ino, entries, end
-        return entries
+        return entries, end
 
-    def _position(self, key: Key) -> tuple[int, int, int] | None:
+    def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         """Return what is known of a segment: inode, entries, bytes."""
         return self._known.get(key)
 

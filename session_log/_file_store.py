@@ -7,12 +7,11 @@ appears with all of its first lines, by an exclusive link to a file that is comp
 import contextlib
 import errno
 import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
@@ -44,8 +43,8 @@ Key = tuple[str, str]
 class FsStore(FileReader):
     """Sessions below ``root`` (default: :func:`default_root`), in plain files. Safe for threads and processes.
 
-    ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a power cut,
-    from the end of each turn or run on), ``"power"`` (a power cut, each append).
+    ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a
+    power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append).
 
     Raises:
         StoreUnavailable: ``root`` or ``durability`` is no such thing.
@@ -68,7 +67,7 @@ class FsStore(FileReader):
     def __repr__(self) -> str:
         return f"FsStore({str(self.root)!r}, durability={self.durability!r})"
 
-    def __enter__(self) -> "FsStore":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -226,10 +225,10 @@ class FsStore(FileReader):
                 files.popitem(last=False)[1].close()
             return file
 
-    def _position(self, key: Key) -> tuple[int, int, int] | None:
+    def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         file = self._files.get(key)
         known = file.known() if file is not None else None
-        return known or super()._position(key)
+        return known or super()._last_known(key)
 
     def _forget(self, files: "OrderedDict[Key, SegmentFile]", key: Key, file: SegmentFile) -> None:
         """Drop a descriptor after an error: the next append opens and looks anew."""
@@ -266,7 +265,7 @@ def _create_whole(path: str, data: bytes, *, durable: bool) -> None:
         StoreUnavailable: anything else; nothing is left but, after a crash, the temporary.
     """
     folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
     made = False
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

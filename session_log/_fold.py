@@ -16,7 +16,6 @@ from session_log._entries import (
     AssistantItem,
     ConfigChanged,
     Extension,
-    InputSegment,
     Invoke,
     LlmUsage,
     LogEntry,
@@ -32,12 +31,18 @@ from session_log._entries import (
     UnknownEntry,
     UsageRecord,
     UserInput,
-    flatten_input,
 )
 from session_log._errors import InvalidEntry
+from session_log._inputs import (
+    InputSegment,
+    flatten_input,
+)
 from session_log._items import Item, Message, Text, ToolCall, ToolResult, Unknown
 from session_log._payload import from_raw, own
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState
+from session_log._system_items import (
+    Workflow,
+)
 
 
 class RolledBack(Exception):
@@ -93,6 +98,7 @@ class Fold:
         """
         handlers = _HANDLERS
         history, calls = self.history, self.open_calls
+        entry: Any  # its type is what the table and the tests below go by
         for entry in entries:
             kind = type(entry)
             if kind is AssistantItem or kind is ToolResultEntry:  # most lines, so without a call
@@ -141,7 +147,7 @@ class Fold:
             self._answer(item.call_id)
 
     def _answer(self, call_id: str) -> None:
-        """A result belongs to the latest open call of its id: ids are reused, and a call may have been abandoned."""
+        """Close the latest open call of this id: ids are reused, and a call may have been abandoned."""
         calls = self.open_calls
         if calls and calls[-1].call_id == call_id:
             calls.pop()
@@ -203,7 +209,7 @@ class Fold:
         self.unknown += 1
 
     def _nothing(self, entry: None) -> None:
-        """A blank or damaged line has its place, and no meaning."""
+        """Pass over a blank or damaged line: it has its place, and no meaning."""
 
 
 _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
@@ -224,7 +230,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
 
 
 def _turns_before(start: SegmentStart) -> int:
-    """Turns before a segment that does not inherit them; the reference keeps them in the origin alone (F34)."""
+    """Return the turns before a segment that does not inherit them; the reference keeps them in the origin (F34)."""
     origin = start.forked_from or start.compacted_from
     return start.turn_count or (origin.at_turn_index if origin is not None else 0)
 
@@ -251,8 +257,9 @@ def system_text(entry: SystemItemEntry) -> str:
     if isinstance(item, Unknown):
         body = from_raw(item.raw).get("body")
         return body if isinstance(body, str) else f"[{item.kind}]"
-    body = item.body
-    return body if body is not None else f"/{item.slug}"
+    if isinstance(item, Workflow):
+        return item.body if item.body is not None else f"/{item.slug}"
+    return item.body
 
 
 def pod_scope_of(payload: Any) -> PodScope:

@@ -14,8 +14,8 @@ from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, Segmen
 from session_log._errors import InvalidCut, InvalidEntry
 from session_log._fold import effective_order
 from session_log._frame import MAX_LINE_BYTES
-from session_log._inline import Inlined
 from session_log._ids import parse_id
+from session_log._inline import Inlined
 from session_log._lineage import Restored, Span, inherits, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
 from session_log._store import BlockReader, Store

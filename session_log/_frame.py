@@ -2,7 +2,7 @@
 
 1. A line is committed by its newline.
 2. An append of n > 1 lines is a batch, committed by the newline of its last line. Its first line says so with the extra
-   key ``"batch":n``, the others with ``"batch":0``. (The reference needs only the first mark. The others tell the remains
+   key ``"batch":n``, the others with ``"batch":0``. (Readers need only the first mark. The others tell the remains
    of a batch whose first sector was lost in a power cut from lines that were committed one by one.)
 3. A retry token is the extra key ``"token"`` of the first line.
 4. The last unit (line or batch) is torn, newline or not, if there are NUL bytes in it: a file system shows sectors that
@@ -66,7 +66,7 @@ def _elsewhere(line: bytes) -> Marks:
 
 
 def _bounded(marks: Marks) -> Marks:
-    """A count nobody could have written is no mark: it must not hide what comes behind it."""
+    """Drop a count nobody could have written: it must not hide what comes behind it."""
     batch = marks.batch
     if batch is None or batch == 0 or 1 < batch <= MAX_BATCH_LINES:
         return marks
@@ -119,7 +119,7 @@ def _marked(line: bytes, wanted: Marks, at: int) -> bytes:
 
 
 def newlines(data: bytes) -> int:
-    """Return how many newlines there are. (``replace`` looks for them with memchr: six times as fast as ``count``.)"""
+    """Return how many newlines there are. ``replace`` finds them with memchr, six times as fast as ``count``."""
     return len(data) - len(data.replace(b"\n", b""))
 
 
@@ -176,7 +176,7 @@ def framed(lines: Sequence[bytes], token: str | None = None) -> list[bytes]:
 
 
 def framed_whole(lines: Sequence[bytes], token: str | None = None) -> list[bytes]:
-    """Return lines as a store creates a segment of them: checked, the first with the token; whole as it is, no batch."""
+    """Return lines as a segment is created of them: checked, the first with the token, and no batch: it is whole."""
     lines = list(lines)
     check_lines(lines)
     if token is None:
@@ -222,7 +222,7 @@ def _last_header(window: bytes, end: int) -> tuple[int, int] | None:
 
 
 def _without_nul_tail(window: bytes, floor: int, end: int) -> int:
-    """The end of the committed lines of ``window[floor:end]``, in which no batch starts that we could see.
+    """Return the end of the committed lines of ``window[floor:end]``, in which no batch starts that we could see.
 
     Lines with NULs at the very end are torn, and so are the marked followers between them: their first line is lost.
     """

@@ -14,7 +14,6 @@ from session_log._entries import (
     AssistantItem,
     Carried,
     Extension,
-    InputSegment,
     Invoke,
     LlmUsage,
     LogEntry,
@@ -27,9 +26,12 @@ from session_log._entries import (
     ToolResultEntry,
     UsageRecord,
     UserInput,
-    flatten_input,
 )
 from session_log._fold import system_text, usage_record
+from session_log._inputs import (
+    InputSegment,
+    flatten_input,
+)
 from session_log._items import Message
 from session_log._payload import to_raw
 

@@ -37,7 +37,7 @@ class Unknown:
 
 
 class Tagged(msgspec.Struct, frozen=True, gc=False, tag_field="kind"):
-    """The base of the tagged values: ``kind`` first, immutable. (``gc=False``: they cannot hold a cycle.)"""
+    """The base of the tagged values: ``kind`` first, immutable, without a cycle (``gc=False``)."""
 
 
 class Text(Tagged, frozen=True, gc=False, tag="text"):

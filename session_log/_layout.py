@@ -1,7 +1,7 @@
 """Where things are: paths below a root, and opening them safely.
 
-Ids in paths are parsed UUIDs, re-printed. Folders are 0700, files 0600. No symlink is followed below the root: a session
-folder and every file in it are opened with ``O_NOFOLLOW``.
+Ids in paths are parsed UUIDs, re-printed. Folders are 0700, files 0600. No symlink is followed below the root: a
+session folder and every file in it are opened with ``O_NOFOLLOW``.
 """
 
 import errno

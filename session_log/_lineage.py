@@ -114,7 +114,7 @@ def restore_span(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: entries hold no cycles, and looking for some among them costs a tenth of a restore."""
+    """Pause the garbage collector: entries hold no cycles, and looking for them costs a tenth of a restore."""
     if not gc.isenabled():
         yield
         return

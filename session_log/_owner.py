@@ -6,7 +6,6 @@ The kernel frees the lock when its owner dies; the note stays. So a note is beli
 
 import contextlib
 import os
-import socket
 
 import msgspec
 
@@ -38,7 +37,7 @@ def note_path(segment_path: str) -> str:
 
 def leave_note(segment_path: str) -> None:
     """Write down that this process holds the segment. Without the note, others wait longer before they say busy."""
-    owner = Owner(os.getpid(), socket.gethostname(), _started(os.getpid()))
+    owner = Owner(os.getpid(), os.uname().nodename, _started(os.getpid()))
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(OSError):
         fd = os.open(note_path(segment_path), flags, 0o600)
@@ -61,7 +60,7 @@ def living_owner(segment_path: str) -> Owner | None:
             owner = msgspec.json.decode(file.read(4096), type=Owner)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if owner.host != socket.gethostname():
+    if owner.host != os.uname().nodename:
         return owner
     try:
         os.kill(owner.pid, 0)

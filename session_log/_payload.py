@@ -1,11 +1,12 @@
-"""Opaque payloads: any JSON value to raw JSON and back, deep-equal. Pure.
+r"""Opaque payloads: any JSON value to raw JSON and back, deep-equal. Pure.
 
 orjson is the fast path. The standard library is the other one, for what orjson cannot say: integers beyond 64 bits and
-lone surrogates, which are written as ``\\ud83d`` escapes so that the line stays UTF-8.
+lone surrogates, which are written as ``\ud83d`` escapes so that the line stays UTF-8.
 """
 
 import json
 import math
+from enum import Enum
 from typing import Any, NoReturn
 
 import msgspec
@@ -24,7 +25,7 @@ def to_raw(payload: Any, path: str) -> msgspec.Raw:
         InvalidEntry: NaN or infinity, a key that is no text, bytes, a cycle, too deep; ``path`` extended to the value.
     """
     if isinstance(payload, msgspec.Raw):
-        return payload
+        return _sound(payload, path)
     try:
         raw = orjson.dumps(payload)
     except TypeError as exc:  # orjson.JSONEncodeError is a TypeError
@@ -32,6 +33,18 @@ def to_raw(payload: Any, path: str) -> msgspec.Raw:
     if b"null" in raw or b"[[[[[[" in raw or raw.count(b"[") + raw.count(b"{") > MAX_PAYLOAD_DEPTH:
         _refuse(payload, path, 0)  # orjson writes NaN as null, and nests deeper than we allow
     return msgspec.Raw(raw)
+
+
+def _sound(raw: msgspec.Raw, path: str) -> msgspec.Raw:
+    """Return raw JSON as it is, if it is JSON on one line."""
+    data = bytes(raw)
+    if b"\n" in data or b"\r" in data:
+        raise InvalidEntry(path, "is raw JSON on several lines; send it on one, or as a value")
+    try:
+        from_raw(data)
+    except ValueError as exc:
+        raise InvalidEntry(path, f"is raw, but no JSON ({exc})") from None
+    return raw
 
 
 def _to_raw_slowly(payload: Any, path: str, reason: str) -> msgspec.Raw:
@@ -44,7 +57,9 @@ def _to_raw_slowly(payload: Any, path: str, reason: str) -> msgspec.Raw:
 
 
 def _as_orjson(value: Any) -> Any:
-    return orjson.loads(orjson.dumps(value))
+    if names := _dataclass_fields(value):
+        return {name: getattr(value, name) for name in names}
+    return value.value if isinstance(value, Enum) else orjson.loads(orjson.dumps(value))
 
 
 def _refuse(value: Any, path: str, depth: int) -> None:
@@ -63,6 +78,16 @@ def _refuse(value: Any, path: str, depth: int) -> None:
     elif isinstance(value, (list, tuple)):
         for at, inner in enumerate(value):
             _refuse(inner, f"{path}[{at}]", depth + 1)
+    elif isinstance(value, Enum):
+        _refuse(value.value, path, depth + 1)
+    else:
+        for name in _dataclass_fields(value):
+            _refuse(getattr(value, name), f"{path}.{name}", depth + 1)
+
+
+def _dataclass_fields(value: Any) -> list[str]:
+    """Return the field names of a dataclass, without the cost of importing ``dataclasses``."""
+    return [] if isinstance(value, type) else list(getattr(value, "__dataclass_fields__", ()))
 
 
 def from_raw(raw: bytes) -> Any:

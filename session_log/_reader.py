@@ -8,7 +8,7 @@ from session_log._codec import DECODE_ERRORS, decode_known_lines, decode_line
 from session_log._entries import FORMAT_VERSION, LogEntry, SegmentStart
 from session_log._errors import CorruptSegment, InvalidEntry, UnsupportedVersion
 from session_log._frame import newlines
-from session_log._state import Damage
+from session_log._state import Damage, Head
 from session_log._store import BlockReader, Store
 
 _GROUP_LINES = 512
@@ -33,6 +33,20 @@ def where(store: Store, session_id: str, segment_id: str) -> str:
     return str(path_of(session_id, segment_id)) if path_of is not None else f"{session_id}/{segment_id}"
 
 
+def head_at(store: Store, session_id: str, segment_id: str, entries: int | None) -> Head:
+    """Return the head after the first ``entries`` lines (None: all), by counting if the store keeps no positions."""
+    position = getattr(store, "position", None)
+    if position is not None:
+        known: tuple[int, int] = position(session_id, segment_id)
+        if entries is None or known[0] == entries:
+            return Head(session_id, segment_id, *known)
+    count = byte_offset = 0
+    for line in store.read(session_id, segment_id, 0, entries):
+        count += 1
+        byte_offset += len(line) + 1
+    return Head(session_id, segment_id, count, byte_offset)
+
+
 def read_blocks(
     store: Store,
     session_id: str,
@@ -45,7 +59,8 @@ def read_blocks(
 ) -> Iterator[Block]:
     """Yield the committed lines from ``start`` to before ``stop``, decoded.
 
-    ``offset`` is the byte at which line ``start`` begins, where that is known. Damage is appended to ``damage``, if given.
+    ``offset`` is the byte at which line ``start`` begins, where that is known. Damage is appended to ``damage``, if
+    given.
 
     Raises:
         CorruptSegment: a line is no entry, and ``damage`` was not given.
@@ -82,7 +97,7 @@ def _entries(
     data: bytes, path: str, first_line: int, byte_offset: int, damage: list[Damage] | None
 ) -> list[LogEntry | None]:
     try:
-        entries: list[LogEntry | None] = decode_known_lines(data)  # type: ignore[assignment]
+        entries: list[LogEntry | None] = decode_known_lines(data)
         if len(entries) == newlines(data):
             return entries
     except DECODE_ERRORS:

@@ -1,8 +1,8 @@
 """The recorder: where a writer stands in its segment, and how it gets an entry behind that.
 
-It appends only where it believes the segment ends. If somebody else wrote meanwhile, it goes on in a fork from exactly what
-it had recorded (or raises, if so asked), so nothing of either is lost. What an append raised is not in the state; what is in
-the state is on file.
+It appends only where it believes the segment ends. If somebody else wrote meanwhile, it goes on in a fork from
+exactly what it had recorded (or raises, if so asked), so nothing of either is lost. What an append raised is not in
+the state; what is in the state is on file.
 """
 
 import threading
@@ -20,13 +20,13 @@ from session_log._forking import create_child, fork_from
 from session_log._frame import MAX_LINE_BYTES, batch_of, framed
 from session_log._lineage import Restored, last_line_of, restore_span
 from session_log._reader import where
-from session_log._session import recordable
+from session_log._recording import recordable
 from session_log._state import Head, RestoredState
 from session_log._store import Appender, AppenderSource, Store
 from session_log._tree import MAX_FORK_DEPTH, tail_hash
 
 OnConflict = Literal["fork", "raise"]
-_FINAL: Final = frozenset({TurnEnd, RunCompleted, RunErrored})
+_FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 _plain = PLAIN.get
 
 
@@ -151,7 +151,7 @@ class Recorder:
             before = self._position
             try:
                 length = self._append(data, 1, before[0], kind in _FINAL)
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
                 return self._failed(exc)
             self._last_ts = entry.ts  # type: ignore[union-attr]
             self._fresh.append(entry)
@@ -201,7 +201,7 @@ class Recorder:
         self._doubt = data, entries
         try:
             length = self._append(data, len(lines), self._position[0], not kinds.isdisjoint(_FINAL))
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
             return self._failed(exc)
         self._advance(length)
         return length

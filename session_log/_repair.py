@@ -19,7 +19,7 @@ def sync(fd: int) -> None:
         return
     import fcntl
 
-    fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # macOS: fsync leaves the data in the drive's cache
+    fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC"))  # noqa: B009  macOS: fsync leaves the data in the drive's cache
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -53,9 +53,7 @@ def remove_torn_tail(fd: int, path: str, committed: int, size: int, *, durable: 
     Raises:
         StoreUnavailable: the bytes could not be saved; the file is as it was.
     """
-    torn = []
-    for at in range(committed, size, _CHUNK):
-        torn.append(os.pread(fd, min(_CHUNK, size - at), at))
+    torn = [os.pread(fd, min(_CHUNK, size - at), at) for at in range(committed, size, _CHUNK)]
     if torn and not torn[-1].endswith(b"\n"):
         torn.append(b"\n")
     _keep(path + ".torn", torn, durable=durable)

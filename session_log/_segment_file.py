@@ -3,7 +3,8 @@
 Rules, in the order of DESIGN section 4:
 
 1. One append is one ``write`` of whole lines on an ``O_APPEND`` descriptor.
-2. It happens under ``flock``, on a descriptor of its own, and only if the file ends where the last look left it. ``flock``
+2. It happens under ``flock``, on a descriptor of its own, and only if the file ends where the last look left it.
+``flock``
    excludes other descriptors, in this process and in others; the lock object excludes threads that share this one.
 3. A write that fails or falls short is taken back before the lock is released.
 4. A failed sync is taken back too, and this object is of no use afterwards: reopen.
@@ -19,6 +20,7 @@ from typing import Final
 
 from session_log import _repair
 from session_log._at_fork import renew_after_fork
+from session_log._committed import committed_end, count_lines
 from session_log._errors import (
     AppendUnknown,
     CorruptSegment,
@@ -29,7 +31,6 @@ from session_log._errors import (
     StoreUnavailable,
     WriterClosed,
 )
-from session_log._frame import committed_length, newlines
 from session_log._layout import open_file, unavailable
 from session_log._owner import leave_note, living_owner, remove_note
 
@@ -38,44 +39,10 @@ LOCK_TIMEOUT_S: Final = 10.0
 _UNTOUCHED_S: Final = 20e-6
 """Between two appends closer than this, the caller cannot have deleted the file: it is not looked at anew."""
 _RECHECK_S: Final = 1e-3
-"""Nor is it for longer than this, whatever other processes do; what goes in meanwhile went in just before the deletion."""
-_CHUNK: Final = 1 << 20
-_WINDOW: Final = 1 << 18
+"""Nor is it for longer than this, whatever others do: what goes in meanwhile went in just before the deletion."""
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 _UNLOCK: Final = fcntl.LOCK_UN
 _flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
-
-
-def committed_end(fd: int, size: int, start: int = 0) -> int:
-    """Return where the committed bytes of ``fd`` end; ``start`` is a place where a unit begins."""
-    window = _WINDOW
-    while True:
-        at = max(start, size - window)
-        tail = read_span(fd, at, size)
-        whole = at == start
-        if not whole:
-            newline = tail.find(b"\n") + 1
-            at, tail = at + newline, tail[newline:]
-        length = committed_length(tail, whole=whole) if whole or tail else None
-        if length is not None:
-            return at + length
-        window *= 4
-
-
-def read_span(fd: int, start: int, stop: int) -> bytes:
-    """Return the bytes from ``start`` to ``stop``, or to the end of a file that is shorter."""
-    data = os.pread(fd, stop - start, start)
-    while 0 < len(data) < stop - start:
-        more = os.pread(fd, stop - start - len(data), start + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def count_lines(fd: int, start: int, stop: int) -> int:
-    """Return how many newlines there are from ``start`` to ``stop``."""
-    return sum(newlines(os.pread(fd, min(_CHUNK, stop - at), at)) for at in range(start, stop, _CHUNK))
 
 
 class SegmentFile:
@@ -86,7 +53,8 @@ class SegmentFile:
 
     __slots__ = (
         "path", "position", "exclusive", "create",
-        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock", "_broken", "__weakref__",
+        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock",
+        "_broken", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -159,7 +127,7 @@ class SegmentFile:
                 self._undo(fd, before, exc)
                 raise
             until = now + _UNTOUCHED_S
-            self._trusted_until = until if until < self._look_again else self._look_again
+            self._trusted_until = min(self._look_again, until)
             if not held:
                 _flock(fd, _UNLOCK)
             return entries
@@ -288,7 +256,7 @@ class SegmentFile:
         return found.st_dev, found.st_ino
 
     def _reopen(self) -> None:
-        """The file was replaced: go on in the new one if it is the same log, byte for byte as long as ours."""
+        """Go on in the file that replaced ours, if it is the same log: as many lines in as many bytes."""
         entries, size = self.position
         self._release()
         self._open()

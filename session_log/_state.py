@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from session_log._entries import InputSegment, PodScope, RequestConfig, UsageRecord
+from session_log._entries import (
+    PodScope,
+    RequestConfig,
+    UsageRecord,
+)
+from session_log._inputs import (
+    InputSegment,
+)
 from session_log._items import Item, JsonValue, ToolCall
 
 
@@ -46,9 +53,9 @@ class RestoredState(msgspec.Struct, frozen=True, kw_only=True):
     """The state at ``head``, with everything the segment inherits.
 
     ``entries_count`` counts the lines of this segment alone (blank ones too), as ``head.entries`` does.
-    ``usage_before_compaction`` is how many leading records of ``usage_history`` measured a history since compacted away.
-    ``pending_tool_calls`` are the calls without a result, oldest first. ``damage`` lists what ``salvage=True`` skipped,
-    ``torn_bytes`` counts uncommitted bytes seen at the tail, ``unknown_entries`` the entries of later kinds.
+    ``usage_before_compaction`` is how many leading records of ``usage_history`` measured a history since compacted
+    away. ``pending_tool_calls`` are the calls without a result, oldest first. ``damage`` lists what ``salvage=True``
+    skipped, ``torn_bytes`` counts uncommitted bytes seen at the tail, ``unknown_entries`` the entries of later kinds.
     """
 
     session_id: str | None = None

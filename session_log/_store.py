@@ -17,8 +17,8 @@ from session_log.blobs import BlobRef
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a store promises.
 
-    ``durability`` names what an acknowledged append survives: ``memory`` (nothing), ``process`` (the death of the process),
-    ``turn`` (also a power cut, from the end of each turn on), ``power`` (a power cut, each append).
+    ``durability`` names what an acknowledged append survives: ``memory`` (nothing), ``process`` (the death of the
+    process), ``turn`` (also a power cut, from the end of each turn on), ``power`` (a power cut, each append).
     ``tail_latency_ms`` bounds how long a follower may take to see an append on an idle machine.
     """
 
@@ -34,8 +34,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Where segments are kept. Synchronous, safe for threads; ids are UUIDs in any spelling.
 
-    A line is bytes without its newline. ``entries`` and positions count lines of one segment. An append of several lines is
-    marked as a batch in its lines (:mod:`session_log._frame`), and reads return the lines with their marks.
+    A line is bytes without its newline. ``entries`` and positions count lines of one segment. An append of several
+    lines is marked as a batch in its lines (:mod:`session_log._frame`), and reads return the lines with their marks.
     Every method may raise InvalidId, StoreUnavailable and, where an id is named, NotFound.
     """
 
@@ -156,7 +156,7 @@ class Appender(Protocol):
 
 @runtime_checkable
 class BlockReader(Protocol):
-    """What a store may offer besides: committed bytes in blocks of whole lines, which decode faster than single lines."""
+    """What a store may offer besides: bytes in blocks of whole lines, which decode faster than single lines."""
 
     def read_blocks(
         self, session_id: str, segment_id: str, start: int = 0, stop: int | None = None, *, offset: int | None = None

@@ -7,7 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from session_log import _entries as entries
+from session_log import _inputs as inputs
 from session_log import _items as items
+from session_log import _system_items as system_items
 from session_log._check import scrubbed
 from session_log._entries import KnownEntry, LogEntry, UnknownEntry
 from session_log._errors import InvalidEntry
@@ -28,10 +30,10 @@ _ENTRIES: Final = _by_tag(KnownEntry)
 _ITEMS: Final = _by_tag(items.Item)
 _PARTS: Final = _by_tag(items.ContentPart)
 _ATTACHMENTS: Final = _by_tag(items.AttachmentPart)
-_RESULTS: Final = _by_tag(entries.ResultItem)
-_SYSTEM_ITEMS: Final = _by_tag(entries.SystemItem)
-_EVENTS: Final = _by_tag(entries.LifecycleEvent)
-_INPUTS: Final = _by_tag(entries.InputSegment)
+_RESULTS: Final = _by_tag(system_items.ResultItem)
+_SYSTEM_ITEMS: Final = _by_tag(system_items.SystemItem)
+_EVENTS: Final = _by_tag(system_items.LifecycleEvent)
+_INPUTS: Final = _by_tag(inputs.InputSegment)
 
 Reader = Callable[[bytes, str], Any]
 
@@ -182,8 +184,8 @@ _READERS: Final[dict[tuple[type[Any], str], Reader]] = {
     (entries.UserInput, "extensions"): _EXTENSIONS,
     (entries.Extension, "payload"): _opaque,
     (entries.SessionExtension, "payload"): _opaque,
-    (entries.PodEvent, "event"): _variant(_EVENTS),
-    (entries.WorkerEvent, "event"): _variant(_EVENTS),
+    (system_items.PodEvent, "event"): _variant(_EVENTS),
+    (system_items.WorkerEvent, "event"): _variant(_EVENTS),
     (items.Message, "content"): _many(_variant(_PARTS)),
     (items.ToolResult, "attachments"): _many(_variant(_ATTACHMENTS)),
 }

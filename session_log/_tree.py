@@ -35,8 +35,10 @@ _OPENS_A_TURN: Final = frozenset({Invoke, UserInput, AssistantItem, ToolResultEn
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """A place in a segment: its first ``entries`` lines, ending at ``byte_offset``, the last of ``tail_bytes`` with its
-    newline, after ``turn`` turns."""
+    """A place in a segment: its first ``entries`` lines, ending at ``byte_offset``, after ``turn`` turns.
+
+    The last line has ``tail_bytes``, its newline included.
+    """
 
     entries: int
     byte_offset: int

@@ -7,9 +7,10 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from session_log import _entries as e
+from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._clock import now_ms
 from session_log._codec import prepare
@@ -17,11 +18,13 @@ from session_log._entries import LogEntry
 from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
 from session_log._forking import cuts_for, fork_from
 from session_log._ids import parse_id
+from session_log._inputs import InputSegment
 from session_log._items import Item, ToolResult
 from session_log._lineage import lineage, restore_span
 from session_log._recorder import OnConflict, Recorder
 from session_log._state import SegmentStartState
 from session_log._store import Store
+from session_log._system_items import SystemItem
 from session_log._trace import TraceEntry
 from session_log._tree import refuse_bad_cut
 
@@ -59,8 +62,8 @@ class SegmentWriter(Recorder):
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
-        ``exclusive`` keeps others from appending until :meth:`close`. ``on_conflict``: what to do when somebody else wrote
-        or holds the segment, ``"fork"`` (go on in a fork) or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
+        ``exclusive`` keeps others from appending until :meth:`close`. ``on_conflict``: what to do when somebody else
+        wrote or holds the segment, ``"fork"`` or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
         :meth:`trace_event` and :meth:`trace_lifecycle` on.
 
         Raises:
@@ -107,16 +110,16 @@ class SegmentWriter(Recorder):
         """Record that idle became active."""
         return self.append(e.Invoke(ts=self._now(), trigger=trigger))
 
-    def save_user_input(self, segments_or_text: str | Sequence[e.InputSegment]) -> int:
+    def save_user_input(self, segments_or_text: str | Sequence[InputSegment]) -> int:
         """Record what the user sent: a text, or typed segments."""
-        return self.append(e.UserInput(ts=self._now(), segments=verbs.input_segments(segments_or_text)))
+        return self.append(e.UserInput(ts=self._now(), segments=make.input_segments(segments_or_text)))
 
     def save_delta(self, items: Iterable[Item]) -> int:
         """Record new history items in one write; user messages are skipped: ``save_user_input`` recorded them."""
         ts = self._now()
-        return self.append_entries([e.classify_history_item(item, ts) for item in verbs.delta(items)])
+        return self.append_entries([e.classify_history_item(item, ts) for item in make.delta(items)])
 
-    def append_system_item(self, item: e.SystemItem) -> int:
+    def append_system_item(self, item: SystemItem) -> int:
         """Record what the runtime put into the history."""
         return self.append(e.SystemItemEntry(ts=self._now(), item=item))
 
@@ -149,7 +152,7 @@ class SegmentWriter(Recorder):
     ) -> int:
         """Record the tokens of one model call. ``extras``: model, source, reasoning_tokens, latency_ms, node_id."""
         tokens = (history_len, input_total_tokens, cache_read_tokens, cache_write_tokens, output_tokens)
-        return self.append(verbs.usage_entry(self._now(), *tokens, **extras))
+        return self.append(make.usage_entry(self._now(), *tokens, **extras))
 
     def save_config_changed(self, config: e.RequestConfig) -> int:
         """Record the request parameters from here on."""
@@ -157,12 +160,12 @@ class SegmentWriter(Recorder):
 
     def save_extension(self, domain: str, payload: Any) -> int:
         """Record any JSON value under a domain; domains that start with ``session_log.`` are the library's own."""
-        verbs.check_domain(domain)
+        make.check_domain(domain)
         return self.append(e.Extension(ts=self._now(), domain=domain, payload=payload))
 
     def save_pod_scope(self, snapshot: e.PodScope) -> int:
         """Record what a pod may touch; the last one counts."""
-        return self.append(verbs.scope_entry(self._now(), snapshot))
+        return self.append(make.scope_entry(self._now(), snapshot))
 
     # ── history is never rewritten ─────────────────────────────────────────────────────────────────────────────────
 
@@ -242,7 +245,7 @@ class SegmentWriter(Recorder):
 
     def _append_trace(self, entry: TraceEntry) -> None:
         try:
-            verbs.append_trace(self._store, self._session_id, self._segment_id, entry)
+            make.append_trace(self._store, self._session_id, self._segment_id, entry)
         except (SessionLogError, OSError) as exc:
             if not self._trace_failed:
                 self._trace_failed = True
@@ -261,7 +264,7 @@ class SegmentWriter(Recorder):
     def __repr__(self) -> str:
         return f"SegmentWriter({self._session_id}/{self._segment_id} at {self._position[0]})"
 
-    def __enter__(self) -> "SegmentWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -272,7 +275,7 @@ INTERRUPTED_SUMMARY = "interrupted: the run ended before this tool returned"
 
 
 def close_interrupted(writer: SegmentWriter) -> tuple[ToolResult, ...]:
-    """Answer every pending tool call with an error result, in one write, so that a provider accepts the history again."""
+    """Answer every pending tool call with an error result, in one write, so that a provider accepts the history."""
     calls = writer.state.pending_tool_calls
     results = tuple(ToolResult(call.call_id, INTERRUPTED_SUMMARY, is_error=True) for call in calls)
     if results:

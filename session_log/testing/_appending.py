@@ -2,7 +2,7 @@
 
 import functools
 
-from session_log import HeadMoved, InvalidEntry, Store
+from session_log import HeadMoved, InvalidEntry
 from session_log.testing._law import Trial, expect, law, line, marked, refused, start, together
 
 
@@ -91,9 +91,11 @@ def a_token_makes_append_with_expected_repeatable(trial: Trial) -> None:
         before = trial.lines(ids)
         for store in trial.handles:
             expect("the repeated append", store.append(*ids, lines, expected=at, token=f"t{number}"), length)
-            refused("the same under a token never used", HeadMoved, functools.partial(
-                store.append, *ids, lines, expected=at, token="fresh"
-            ))
+            refused(
+                "the same under a token never used",
+                HeadMoved,
+                functools.partial(store.append, *ids, lines, expected=at, token="fresh"),
+            )
         expect("the lines", trial.lines(ids), before)
 
 

@@ -63,9 +63,7 @@ def create_is_whole(trial: Trial) -> None:
         created = threading.Event()
         create = functools.partial(trial.store.create_segment, *ids, lines)
 
-        def create_and_say_so(
-            create: functools.partial[int] = create, created: threading.Event = created
-        ) -> int:
+        def create_and_say_so(create: functools.partial[int] = create, created: threading.Event = created) -> int:
             try:
                 return create()
             finally:

@@ -72,13 +72,17 @@ def large_lines_come_back(trial: Trial) -> None:
     size = min(5 << 20, limit // 2)
     ids = trial.segment(_of_size(size), line("small"))
     trial.store.append(*ids, [_of_size(size), _of_size(size - 1), line("small")])
-    expect("the lines", trial.lines(ids)[1:], [
-        _of_size(size), line("small"), *marked([_of_size(size), _of_size(size - 1), line("small")])
-    ])
+    expect(
+        "the lines",
+        trial.lines(ids)[1:],
+        [_of_size(size), line("small"), *marked([_of_size(size), _of_size(size - 1), line("small")])],
+    )
     if limit <= _MANY:
         expect("an append of the longest line", trial.store.append(*ids, [_of_size(limit)]), 7)
         expect("whether it is the same", list(trial.other.read(*ids, 6)) == [_of_size(limit)], True)
-        expect("whether it is followed", list(trial.other.follow(*ids, 6, stop=lambda: True)) == [_of_size(limit)], True)
+        expect(
+            "whether it is followed", list(trial.other.follow(*ids, 6, stop=lambda: True)) == [_of_size(limit)], True
+        )
 
 
 @law
@@ -131,7 +135,18 @@ def what_is_no_id_is_refused(trial: Trial) -> None:
     """A text that is no UUID, where an id belongs, is InvalidId in every method; nothing is made of it."""
     good = trial.segment(line(1))
     dashes = "0197-1f3a7c11-7abc-8def-0123456789abcd"[:36]
-    bad: tuple[Any, ...] = ("", "x", "..", "../../etc/passwd", "/", "trash", good[0] + "0", good[0][:-1], "g" * 32, dashes)
+    bad: tuple[Any, ...] = (
+        "",
+        "x",
+        "..",
+        "../../etc/passwd",
+        "/",
+        "trash",
+        good[0] + "0",
+        good[0][:-1],
+        "g" * 32,
+        dashes,
+    )
     for one in (*bad, f"{{{good[0]}}}", good[0] + "\0", " " + good[0], None, 7, b"x" * 16):
         for ids in ((one, good[1]), (good[0], one)):
             calls = _calls(trial, ids)

@@ -1,0 +1,41 @@
+"""Where the committed bytes of an open file end: :mod:`session_log._frame` asked about as little of it as will do."""
+
+import os
+from typing import Final
+
+from session_log._frame import committed_length, newlines
+
+_CHUNK: Final = 1 << 20
+_WINDOW: Final = 1 << 18
+
+
+def committed_end(fd: int, size: int, start: int = 0) -> int:
+    """Return where the committed bytes of ``fd`` end; ``start`` is a place where a unit begins."""
+    window = _WINDOW
+    while True:
+        at = max(start, size - window)
+        tail = read_span(fd, at, size)
+        whole = at == start
+        if not whole:
+            newline = tail.find(b"\n") + 1
+            at, tail = at + newline, tail[newline:]
+        length = committed_length(tail, whole=whole) if whole or tail else None
+        if length is not None:
+            return at + length
+        window *= 4
+
+
+def read_span(fd: int, start: int, stop: int) -> bytes:
+    """Return the bytes from ``start`` to ``stop``, or to the end of a file that is shorter."""
+    data = os.pread(fd, stop - start, start)
+    while 0 < len(data) < stop - start:
+        more = os.pread(fd, stop - start - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def count_lines(fd: int, start: int, stop: int) -> int:
+    """Return how many newlines there are from ``start`` to ``stop``."""
+    return sum(newlines(os.pread(fd, min(_CHUNK, stop - at), at)) for at in range(start, stop, _CHUNK))
