@@ -13,6 +13,7 @@ import msgspec
 from session_log import _check, _payload, _tolerant
 from session_log._entries import (
     Carried,
+    ConfigChanged,
     Extension,
     KnownEntry,
     LogEntry,
@@ -94,6 +95,8 @@ def _prepare_slowly(entry: LogEntry) -> tuple[bytes, LogEntry]:
     except InvalidEntry as exc:
         raise _check.explain(settled, exc.reason, exc.path) from None
     _check.refuse_difference(settled, read_back)
+    if isinstance(read_back, (ConfigChanged, SegmentStart)):
+        line = _encode(_with_raw_payloads(read_back))  # temperature=1 is read, and so written, as 1.0
     return line, read_back
 
 

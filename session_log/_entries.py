@@ -222,6 +222,7 @@ KnownEntry: TypeAlias = (
     | Extension
 )
 LogEntry: TypeAlias = KnownEntry | UnknownEntry
+"""One entry of a segment, of any kind."""
 
 
 def classify_history_item(item: Item, ts: int) -> AssistantItem | ToolResultEntry:

@@ -250,6 +250,7 @@ def _follow(path: str, file: _Descriptor, start: int, stop: Callable[[], bool] |
         skip = start - count_lines(fd, 0, at)  # lines that are not there yet, and not asked for
         nap = _FIRST_NAP_S
         size = BLOCK_BYTES
+        ending = False
         while True:
             buffer = os.pread(fd, size, at)
             if b"\0" in buffer:  # after a power cut: what is torn stays unread until the next writer removes it
@@ -264,8 +265,11 @@ def _follow(path: str, file: _Descriptor, start: int, stop: Callable[[], bool] |
             if len(buffer) == size:
                 size *= 4  # a unit longer than a block
                 continue
-            if stop is not None and stop():
+            if ending:
                 return
+            ending = stop is not None and stop()
+            if ending:
+                continue  # one more look: what came before stop() said so is to be returned
             _still_there(path, fd, at)
             time.sleep(nap)
             nap = min(nap * 2, _LAST_NAP_S)

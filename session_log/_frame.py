@@ -65,6 +65,14 @@ def _elsewhere(line: bytes) -> Marks:
         return _NONE
 
 
+def unmarked(line: bytes) -> bytes:
+    """Return ``line`` without the framing keys that we write at its end."""
+    if marks_of(line) == _NONE:
+        return bytes(line)
+    found = _OURS.search(line) or _OUR_TOKEN.search(line)
+    return bytes(line) if found is None else line[: found.start()] + b"}"
+
+
 def _bounded(marks: Marks) -> Marks:
     """Drop a count nobody could have written: it must not hide what comes behind it."""
     batch = marks.batch

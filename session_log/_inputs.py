@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     InputSegment: TypeAlias = (
         TextInput | PasteInput | FileRef | KnowledgeRef | WorkflowInvoke | FlowInvoke | UnknownInput | Unknown
     )
+    """One piece of what a user typed."""
 else:  # see _items: the unknown variant is for the type checker
     InputSegment = TextInput | PasteInput | FileRef | KnowledgeRef | WorkflowInvoke | FlowInvoke | UnknownInput
 

@@ -63,6 +63,7 @@ class Attachment(Tagged, frozen=True, gc=False, tag="image"):
 # refuses the rest, which _codec then reads tolerantly. (msgspec allows no foreign class in a union.)
 if TYPE_CHECKING:
     ContentPart: TypeAlias = Text | Refusal | Unknown
+    """A part of a message."""
     AttachmentPart: TypeAlias = Attachment | Unknown
 else:
     ContentPart = Text | Refusal
@@ -125,6 +126,7 @@ class Reasoning(Tagged, frozen=True, gc=False, omit_defaults=True, tag="reasonin
 
 if TYPE_CHECKING:
     Item: TypeAlias = Message | ToolCall | ToolResult | Reasoning | Unknown
+    """One item of a conversation's history."""
 else:
     Item = Message | ToolCall | ToolResult | Reasoning
 

@@ -39,6 +39,11 @@ def trace_name(segment_id: str) -> str:
     return segment_id + TRACE_SUFFIX
 
 
+def beside(path: str, suffix: str) -> str:
+    """Return the path of a file that accompanies a segment: ``<segment id>.torn`` for ``<segment id>.jsonl``."""
+    return path.removesuffix(SEGMENT_SUFFIX) + suffix
+
+
 def as_id(name: str) -> str | None:
     """Return ``name`` if it is a canonical id, else None: other names are none of ours."""
     try:

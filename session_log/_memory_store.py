@@ -125,6 +125,7 @@ class MemoryStore:
         return self._follow(session_id, segment_id, start, stop)
 
     def _follow(self, session_id: str, segment_id: str, at: int, stop: Callable[[], bool] | None) -> Iterator[bytes]:
+        ending = False
         while True:
             with self._changed:
                 lines = self._segment(session_id, segment_id)[at:]
@@ -132,8 +133,11 @@ class MemoryStore:
             at += len(lines)
             if lines:
                 continue
-            if stop is not None and stop():
+            if ending:
                 return
+            ending = stop is not None and stop()
+            if ending:
+                continue  # one more look: what came before stop() said so is to be returned
             with self._changed:
                 if len(self._segment(session_id, segment_id)) <= at:
                     self._changed.wait(_NAP_S)

@@ -9,6 +9,8 @@ import os
 
 import msgspec
 
+from session_log._layout import beside
+
 
 class Owner(msgspec.Struct, frozen=True):
     """The process that holds a segment."""
@@ -32,7 +34,7 @@ def _started(pid: int) -> str:
 
 def note_path(segment_path: str) -> str:
     """Return where the note of a segment is."""
-    return segment_path + ".owner"
+    return beside(segment_path, ".owner")
 
 
 def leave_note(segment_path: str) -> None:

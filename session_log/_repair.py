@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from session_log._errors import AppendUnknown
-from session_log._layout import open_file, unavailable
+from session_log._layout import beside, open_file, unavailable
 
 _CHUNK = 1 << 20
 
@@ -48,7 +48,7 @@ def _keep(path: str, pieces: Sequence[bytes], *, durable: bool) -> None:
 
 
 def remove_torn_tail(fd: int, path: str, committed: int, size: int, *, durable: bool) -> None:
-    """Cut ``fd`` back to ``committed`` bytes, after saving what follows to ``<path>.torn``. The lock is held.
+    """Cut ``fd`` back to ``committed`` bytes, after saving what follows to ``<segment>.torn``. The lock is held.
 
     Raises:
         StoreUnavailable: the bytes could not be saved; the file is as it was.
@@ -56,7 +56,7 @@ def remove_torn_tail(fd: int, path: str, committed: int, size: int, *, durable: 
     torn = [os.pread(fd, min(_CHUNK, size - at), at) for at in range(committed, size, _CHUNK)]
     if torn and not torn[-1].endswith(b"\n"):
         torn.append(b"\n")
-    _keep(path + ".torn", torn, durable=durable)
+    _keep(beside(path, ".torn"), torn, durable=durable)
     try:
         os.ftruncate(fd, committed)
         if durable:
@@ -82,12 +82,12 @@ def take_back_unsynced(fd: int, path: str, durable: int, unit: int) -> None:
 
     A failed sync loses the data, and the next sync says OK: only pages written again are written at all. So the file is
     cut back to its last durable length, and the bytes between, which were acknowledged to this or other processes
-    without a sync, are written behind it again. They are saved to ``<path>.torn`` first: a crash in between may cost
+    without a sync, are written behind it again. They are saved to ``<segment>.torn`` first: a crash in between may cost
     them their place, never their existence.
     """
     between = b"".join(os.pread(fd, min(_CHUNK, unit - at), at) for at in range(durable, unit, _CHUNK))
     if between:
-        _keep(path + ".torn", [between], durable=True)
+        _keep(beside(path, ".torn"), [between], durable=True)
     os.ftruncate(fd, durable)
     sync(fd)
     if between:
@@ -96,7 +96,7 @@ def take_back_unsynced(fd: int, path: str, durable: int, unit: int) -> None:
 
 
 def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
-    """Overwrite damaged lines (offset, length without newline) with spaces, after saving them to ``<path>.damage``.
+    """Overwrite damaged lines (offset, length without newline) with spaces, after saving them to ``<segment>.damage``.
 
     Offsets, line numbers and the references of children stay right. ``fd`` is not in append mode; the lock is held.
     """
@@ -104,7 +104,7 @@ def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
     for offset, length in spans:
         pieces.append(b"# byte %d, %d bytes\n" % (offset, length))
         pieces.append(os.pread(fd, length, offset) + b"\n")
-    _keep(path + ".damage", pieces, durable=True)
+    _keep(beside(path, ".damage"), pieces, durable=True)
     try:
         for offset, length in spans:
             os.pwrite(fd, b" " * length, offset)

@@ -50,6 +50,7 @@ class ScopeSubDelegated(Tagged, frozen=True, gc=False, omit_defaults=True, tag="
 
 if TYPE_CHECKING:
     LifecycleEvent: TypeAlias = TurnEnded | Errored | ShutDown | ScopeSubDelegated | Unknown
+    """What happened to a child pod."""
 else:
     LifecycleEvent = TurnEnded | Errored | ShutDown | ScopeSubDelegated
 
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
         | SkillActivation
         | Unknown
     )
+    """One item the runtime put into the history."""
     ResultItem: TypeAlias = ToolResult | Unknown
 else:
     SystemItem = (

@@ -1,7 +1,8 @@
 """Reading a line that is not made of known variants only. Pure; the slow path of :mod:`session_log._codec`."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -13,11 +14,14 @@ from session_log import _system_items as system_items
 from session_log._check import scrubbed
 from session_log._entries import KnownEntry, LogEntry, UnknownEntry
 from session_log._errors import InvalidEntry
+from session_log._frame import unmarked
 from session_log._items import Unknown
 from session_log._payload import from_raw
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_SCANNER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
@@ -50,7 +54,7 @@ def decode(line: bytes) -> LogEntry:
     known = _ENTRIES.get(kind)
     if known is None:
         _opaque(line, "$")  # the split above looks at structure only: bad UTF-8 and numbers show here
-        return UnknownEntry(kind=kind, raw=bytes(line))
+        return UnknownEntry(kind=kind, raw=unmarked(line))
     entry: LogEntry = _struct(known, fields, "$")
     return entry
 
@@ -65,15 +69,30 @@ def _fields(raw: bytes, path: str) -> dict[str, bytes]:
     except msgspec.ValidationError:
         raise InvalidEntry(path, "is no JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = _opaque(raw, path)
-    if not isinstance(value, dict):
-        raise InvalidEntry(path, "is no JSON object")
-    return {key: _escaped(inner) for key, inner in value.items()}
+        if not isinstance(_opaque(raw, path), dict):
+            raise InvalidEntry(path, "is no JSON object") from None
+    return dict(_split(raw.decode()))
 
 
-def _escaped(value: Any) -> bytes:
-    """Raw JSON of a value that msgspec cannot split, because there is a lone surrogate in it."""
-    return json.dumps(value, separators=(",", ":")).encode()
+def _split(text: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of an object, or the elements of an array, as raw JSON: what msgspec cannot split for us.
+
+    It is JSON, but there is a lone surrogate in it.
+    """
+    value = _SCANNER.raw_decode
+    at = _SPACE.match(text, 0).end()  # type: ignore[union-attr]
+    in_object = text[at] == "{"
+    at = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
+    while text[at] not in "}]":
+        key = ""
+        if in_object:
+            key, at = value(text, at)
+            at = _SPACE.match(text, text.index(":", at) + 1).end()  # type: ignore[union-attr]
+        start, at = at, value(text, at)[1]
+        yield key, text[start:at].encode()
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if text[at] == ",":
+            at = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
 
 
 def _kind(fields: dict[str, bytes], path: str) -> str:
@@ -139,10 +158,9 @@ def _elements(raw: bytes, path: str) -> list[bytes]:
     except msgspec.ValidationError:
         raise InvalidEntry(path, "is no JSON array") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = _opaque(raw, path)
-    if not isinstance(value, list):
-        raise InvalidEntry(path, "is no JSON array")
-    return [_escaped(inner) for inner in value]
+        if not isinstance(_opaque(raw, path), list):
+            raise InvalidEntry(path, "is no JSON array") from None
+    return [element for _, element in _split(raw.decode())]
 
 
 def _many(one: Reader) -> Reader:

@@ -1,5 +1,7 @@
 """The laws of ``append``: in order, whole, only where expected, and repeatable under a token."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 
 from session_log import HeadMoved, InvalidEntry
@@ -21,7 +23,7 @@ def append_returns_the_new_length(trial: Trial) -> None:
 
 @law
 def append_takes_only_the_expected_length(trial: Trial) -> None:
-    """With ``expected`` equal to the length an append writes; behind or ahead of it: HeadMoved, and nothing is written."""
+    """An append writes where ``expected`` is the length; behind or ahead of it: HeadMoved, and nothing is written."""
     ids = trial.segment(line(1), line(2))
     for store in trial.handles:
         for lines in ([line("one")], [line("a"), line("b"), line("c")]):
@@ -101,7 +103,7 @@ def a_token_makes_append_with_expected_repeatable(trial: Trial) -> None:
 
 @law
 def a_token_does_not_stand_for_other_lines(trial: Trial) -> None:
-    """Other lines under a token that was used are another append: written, or refused with HeadMoved if ``expected`` is past."""
+    """Other lines under a used token are another append: written, or refused with HeadMoved if ``expected`` is past."""
     ids = trial.segment()
     written = [start(ids)]
     for lines in ([line(1)], [line(2)], [line(1), line(2)], [line(1), line(3)], [line(1), line(2), line(3)]):
@@ -115,7 +117,7 @@ def a_token_does_not_stand_for_other_lines(trial: Trial) -> None:
 
 @law
 def racing_repeats_write_once(trial: Trial) -> None:
-    """Of several equal appends under one token at the same moment one is written, and all return the length behind it."""
+    """Of equal appends under one token at the same moment one is written, and all return the length behind it."""
     for expected in (False, True):
         for number in range(8):
             ids = trial.segment(line("before"))
@@ -138,7 +140,7 @@ def racing_repeats_write_once(trial: Trial) -> None:
 
 @law
 def a_token_is_short_and_plain(trial: Trial) -> None:
-    """A token that could not stand in a line as it is, or of more than 200 characters, is refused and nothing is written."""
+    """A token that could not stand in a line as it is, or has more than 200 characters, is refused before a write."""
     ids = trial.segment()
     for token in ("", 'a"b', "a\\b", "a\nb", "é", "\x7f", "t" * 201, 7):
         append = functools.partial(trial.store.append, *ids, [line(1)], token=token)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """The laws of ``create_segment``: exclusive, whole, repeatable."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 import threading
 
@@ -24,7 +26,7 @@ def create_is_exclusive(trial: Trial) -> None:
 
 @law
 def one_of_racing_creators_wins(trial: Trial) -> None:
-    """Of several threads and handles that create one id at the same moment exactly one wins; the others change nothing."""
+    """Of threads and handles that create one id at the same moment exactly one wins; the others change nothing."""
     for _ in range(_ROUNDS):
         ids = new_session_id(), new_segment_id()
         lines = [[start(ids), line(racer), line("more", racer)] for racer in range(_RACERS)]
@@ -44,7 +46,7 @@ def one_of_racing_creators_wins(trial: Trial) -> None:
 
 @law
 def a_created_segment_reads_back(trial: Trial) -> None:
-    """A created segment has the lines it was created with, byte for byte and unmarked, and the next append follows them."""
+    """A created segment has the lines it was created with, unmarked, and the next append follows them."""
     for count in (0, 1, 300):
         ids = new_session_id(), new_segment_id()
         lines = [start(ids), *(line(number) for number in range(count))]
@@ -119,7 +121,7 @@ def a_created_segment_hides_no_line(trial: Trial) -> None:
 
 @law
 def a_token_makes_create_repeatable(trial: Trial) -> None:
-    """The same create under the same token returns the same length and doubles nothing, whatever was appended since."""
+    """The same create under the same token returns the same length and writes nothing, whatever was appended since."""
     ids = new_session_id(), new_segment_id()
     lines = [start(ids), line(1), line(2)]
     first = trial.store.create_segment(*ids, lines, token="t-1")
@@ -135,7 +137,7 @@ def a_token_makes_create_repeatable(trial: Trial) -> None:
 
 @law
 def a_token_does_not_stand_for_another_create(trial: Trial) -> None:
-    """Other lines under a create's token, its lines under another token, or without one, are another create: SegmentExists."""
+    """Other lines under the token, the same ones under another token, or without one: that is SegmentExists."""
     ids = new_session_id(), new_segment_id()
     lines = [start(ids), line(1)]
     trial.store.create_segment(*ids, lines, token="t-1")

@@ -1,5 +1,7 @@
 """The laws of listings and of deletion."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 import random
 
@@ -20,7 +22,7 @@ def an_empty_store_lists_nothing(trial: Trial) -> None:
 
 @law
 def sessions_are_listed_newest_first(trial: Trial) -> None:
-    """Sessions are listed by id, newest first, whatever order they came in; ``before`` excludes itself, ``limit`` cuts."""
+    """Sessions are listed by id, newest first, whatever order they came in; ``before`` and ``limit`` cut."""
     made = [new_session_id() for _ in range(7)]
     for session_id in random.Random(7).sample(made, len(made)):
         trial.segment(session_id=session_id)
@@ -53,7 +55,7 @@ def segments_are_listed_newest_first(trial: Trial) -> None:
 
 @law
 def what_was_deleted_is_gone(trial: Trial) -> None:
-    """After ``delete_session`` its ids are listed nowhere and every method says NotFound, also to handles that knew it."""
+    """After ``delete_session`` its ids are listed nowhere and every method says NotFound, to every handle."""
     gone, stays = trial.segment(line(1)), trial.segment(line(1))
     for store in trial.handles:
         store.append(*gone, [line(2)])

@@ -1,5 +1,7 @@
 """The laws of many processes. Workers are spawned: what they run and get can be pickled."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 import multiprocessing
 from collections.abc import Callable

@@ -36,7 +36,7 @@ def expect_acknowledged(lines: list[bytes], acknowledged: list[list[Ack]], befor
 
 @law
 def racing_appends_are_all_kept(trial: Trial) -> None:
-    """Of several threads and handles that append at once, every acknowledged line is there once, each batch in one piece."""
+    """Of what threads and handles append at once every acknowledged line is there once, each batch in one piece."""
     ids = trial.segment(line("before"))
     outcomes = together(
         *(
@@ -84,7 +84,7 @@ def append_expected(store: Store, ids: Ids, who: int, appends: int = _APPENDS //
 
 @law
 def readers_see_whole_appends(trial: Trial) -> None:
-    """Beside writers, a reader sees whole appends only, each time at least what it saw before, and ``length`` agrees."""
+    """Beside writers, a reader sees whole appends only, each time what it saw before and more; ``length`` agrees."""
     ids = trial.segment()
     done = threading.Event()
 

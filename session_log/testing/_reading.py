@@ -1,5 +1,7 @@
 """The laws of reading, of traces and blobs, of what is the caller's own, and of the end."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 import hashlib
 from typing import Any
@@ -52,7 +54,7 @@ def a_read_is_of_the_moment_of_the_call(trial: Trial) -> None:
 
 @law
 def what_is_returned_is_the_callers_own(trial: Trial) -> None:
-    """Changing what was returned, or what was handed in, changes nothing in the store; two reads do not share a place."""
+    """Changing what was returned or handed in changes nothing in the store; two reads do not share a place."""
     lines = [line("in a list of the caller"), line(2)]
     ids = new_session_id(), new_segment_id()
     given = [start(ids)]
@@ -70,12 +72,14 @@ def what_is_returned_is_the_callers_own(trial: Trial) -> None:
     expect("the sessions", trial.store.list_sessions(), [ids[0]])
     expect("the segments", trial.store.list_segments(ids[0]), [ids[1]])
     one, two = trial.store.read(*ids), trial.store.read(*ids)
-    expect("two reads in turn", [next(one), next(two), next(one), next(two)], [start(ids)] * 2 + trial.lines(ids)[1:2] * 2)
+    expect(
+        "two reads in turn", [next(one), next(two), next(one), next(two)], [start(ids)] * 2 + trial.lines(ids)[1:2] * 2
+    )
 
 
 @law
 def a_trace_is_kept_apart(trial: Trial) -> None:
-    """Trace lines come back in order and byte for byte, unmarked, from a trace that no read, follow or listing shows."""
+    """Trace lines come back in order, byte for byte and unmarked; no read, follow or listing shows them."""
     ids = trial.segment(line(1))
     expect("a trace nobody wrote", list(trial.store.read_trace(*ids)), [])
     written: list[bytes] = []
@@ -106,7 +110,7 @@ def a_trace_hides_no_line(trial: Trial) -> None:
 
 @law
 def blobs_are_named_by_their_content(trial: Trial) -> None:
-    """A payload comes back byte for byte by its reference or its hash in any case; another name is an error of its kind."""
+    """A payload comes back by its reference, or its hash in any case; any other name is an error of its kind."""
     for data in (b"", b"abc", bytes(range(256)) * 5_000):
         sha256 = hashlib.sha256(data).hexdigest()
         missing = functools.partial(trial.other.get_blob, sha256)
@@ -119,8 +123,9 @@ def blobs_are_named_by_their_content(trial: Trial) -> None:
     bad: tuple[Any, ...] = ("", "ba", "z" * 64, "../" + "a" * 61, 7, None)
     for name in bad:
         refused(f"get_blob({name!r})", InvalidEntry, functools.partial(trial.store.get_blob, name))
-    for data in ("text", None, bytearray(b"abc")):
-        refused(f"put_blob({data!r})", InvalidEntry, functools.partial(trial.store.put_blob, data))
+    no_bytes: tuple[Any, ...] = ("text", None, bytearray(b"abc"))
+    for one in no_bytes:
+        refused(f"put_blob({one!r})", InvalidEntry, functools.partial(trial.store.put_blob, one))
     wrong = BlobRef(hashlib.sha256(b"abc").hexdigest(), 4)
     refused("a reference with another size", InvalidEntry, lambda: trial.store.get_blob(wrong))
 
@@ -156,7 +161,7 @@ def close_may_be_called_twice(trial: Trial) -> None:
 
 @law
 def a_writer_records_and_forks(trial: Trial) -> None:
-    """A ``SegmentWriter`` over the store records and resumes; the one of two that is behind goes on in a fork, nothing lost."""
+    """A ``SegmentWriter`` records and resumes over the store; of two, the one behind goes on in a fork."""
     with SegmentWriter.create(trial.store, SegmentStartState(system_prompt="be brief")) as one:
         one.save_user_input("hello")
         session_id, segment_id = one.session_id, one.segment_id

@@ -1,5 +1,7 @@
 """The laws of what is refused, and of the limits: with a typed error, and nothing is written."""
 
+# ruff: noqa: D401  (a law states what is; it commands nothing)
+
 import functools
 import uuid
 from collections.abc import Callable
@@ -14,7 +16,7 @@ _MANY = 256 << 20
 
 @law
 def bad_lines_are_refused(trial: Trial) -> None:
-    """What would not read back as the same lines is refused by every append with InvalidEntry, and nothing is written."""
+    """What would not read back as the same lines is InvalidEntry in every append, and nothing is written."""
     ids = trial.segment(line(1))
     good = line(2)
     bad: list[Any] = [b"", b" ", b"\t\r", b"\n", good + b"\n", good + b"\r", b"{\n}", b"{\0}", good + b"\0"]
@@ -87,7 +89,7 @@ def large_lines_come_back(trial: Trial) -> None:
 
 @law
 def limits_are_kept(trial: Trial) -> None:
-    """A line, or an append, above the limits that ``capabilities`` names is refused with InvalidEntry; at the limit it is not."""
+    """What exceeds a limit that ``capabilities`` names is InvalidEntry, and nothing is written; at the limit it is."""
     able = trial.store.capabilities()
     ids = trial.segment()
     too_much: list[list[bytes]] = [[line(1)] * (able.max_batch_lines + 1)]
@@ -110,7 +112,8 @@ def limits_are_kept(trial: Trial) -> None:
 
 
 def _of_size(size_bytes: int) -> bytes:
-    return line("x" * (size_bytes - len(line(""))))
+    around = b'{"kind":"extension","ts":1,"domain":"d","payload":"%b"}'
+    return around % (b"x" * (size_bytes - len(around) + 2))
 
 
 def _calls(trial: Trial, ids: Ids) -> dict[str, Callable[[], object]]:
@@ -128,6 +131,10 @@ def _calls(trial: Trial, ids: Ids) -> dict[str, Callable[[], object]]:
         "append_trace": lambda: store.append_trace(*ids, [line(1)]),
         "read_trace": lambda: list(store.read_trace(*ids)),
     }
+
+
+def _create(trial: Trial, ids: Ids) -> int:
+    return trial.store.create_segment(*ids, [line(1)])
 
 
 @law
@@ -150,7 +157,7 @@ def what_is_no_id_is_refused(trial: Trial) -> None:
     for one in (*bad, f"{{{good[0]}}}", good[0] + "\0", " " + good[0], None, 7, b"x" * 16):
         for ids in ((one, good[1]), (good[0], one)):
             calls = _calls(trial, ids)
-            calls["create_segment"] = functools.partial(trial.store.create_segment, *ids, [start(good)])
+            calls["create_segment"] = functools.partial(_create, trial, ids)
             calls["exists"] = functools.partial(trial.store.exists, *ids)
             for name, call in calls.items():
                 refused(f"{name} of {ids!r}", InvalidId, call)
