@@ -9,7 +9,7 @@ from typing import Final
 from session_log import _layout
 from session_log._committed import committed_end, count_lines, read_span
 from session_log._errors import HeadMoved, NotFound, UnsafePath
-from session_log._frame import committed_length, newlines, split_committed
+from session_log._frame import check_range, committed_length, newlines, split_committed
 from session_log._ids import parse_id
 
 BLOCK_BYTES: Final = 1 << 18
@@ -68,6 +68,7 @@ class FileReader:
         self, session_id: str, segment_id: str, start: int = 0, stop: int | None = None, *, offset: int | None = None
     ) -> Iterator[bytes]:
         """Return the same lines as blocks of bytes, newlines included. See :class:`BlockReader`."""
+        check_range(start, stop)
         path = self._path(parse_id(session_id), parse_id(segment_id))
         file = _Descriptor(path)
         end = os.fstat(file.fd).st_size
@@ -124,6 +125,18 @@ class FileReader:
         self._known[key] = found.st_ino, entries, end
         return entries, end
 
+    def last_line(self, session_id: str, segment_id: str) -> bytes:
+        """Return the last committed line, found from the end."""
+        end = self.position(session_id, segment_id)[1]
+        file = _Descriptor(self._path(parse_id(session_id), parse_id(segment_id)))
+        window = 1 << 12
+        while True:
+            tail = read_span(file.fd, max(0, end - window), end)
+            start = tail.rfind(b"\n", 0, len(tail) - 1) + 1
+            if start or window >= end:
+                return tail[start:-1]
+            window *= 8
+
     def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         """Return what is known of a segment: inode, entries, bytes."""
         return self._known.get(key)
@@ -147,6 +160,7 @@ class FileReader:
             NotFound: the segment was deleted or replaced, after everything in it was returned.
             HeadMoved: lines that were returned were taken back after a failed sync.
         """
+        check_range(start, None)
         path = self._path(parse_id(session_id), parse_id(segment_id))
         return _follow(path, _Descriptor(path), start, stop)
 

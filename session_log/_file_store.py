@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
-from session_log._errors import HeadMoved, NotFound, SegmentExists, StoreUnavailable, UnsafePath
+from session_log._errors import CallerError, HeadMoved, NotFound, SegmentExists, StoreUnavailable, UnsafePath
 from session_log._file_reader import FileReader
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -47,12 +47,14 @@ class FsStore(FileReader):
     power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append).
 
     Raises:
-        StoreUnavailable: ``root`` or ``durability`` is no such thing.
+        CallerError: ``root`` or ``durability`` is no such thing.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: str = "turn") -> None:
         if durability not in _DURABILITIES:
-            raise StoreUnavailable(f"durability {durability!r}", f"is none of {', '.join(map(repr, _DURABILITIES))}")
+            raise CallerError(f"durability={durability!r}: is none of {', '.join(map(repr, _DURABILITIES))}")
+        if root is not None and not isinstance(root, (str, os.PathLike)):
+            raise CallerError(f"root={root!r}: is no path")
         super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
         self.durability = durability
         self._files: OrderedDict[Key, SegmentFile] = OrderedDict()
@@ -153,7 +155,7 @@ class FsStore(FileReader):
         with self._lock:
             for files in (self._files, self._traces):
                 for key in [key for key in files if key[0] == session_id]:
-                    files.pop(key).close()
+                    files.pop(key).release()
             self._synced.discard(folder)
         trash = str(self.root / "trash")
         durable = self.durability != "process"
@@ -207,7 +209,7 @@ class FsStore(FileReader):
         with self._lock:
             for files in (self._files, self._traces):
                 while files:
-                    files.popitem()[1].close()
+                    files.popitem()[1].release()
 
     # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -222,7 +224,7 @@ class FsStore(FileReader):
             durability = "process" if create else self.durability
             file = files[key] = SegmentFile(path, durability=durability, create=create)
             while len(files) > MAX_OPEN_FILES:
-                files.popitem(last=False)[1].close()
+                files.popitem(last=False)[1].release()
             return file
 
     def _last_known(self, key: Key) -> tuple[int, int, int] | None:
@@ -235,11 +237,14 @@ class FsStore(FileReader):
         with self._lock:
             if files.get(key) is file:
                 del files[key]
-        file.close()
+        file.release()
 
     def _already_in(self, key: Key, lines: list[bytes], expected: int | None, token: str) -> int | None:
         """Return the length after an earlier append of the same lines under the same token, if there was one."""
-        start = expected if expected is not None else max(0, self.length(*key) - MAX_BATCH_LINES)
+        length = self.length(*key)
+        if expected is not None and length <= expected:
+            return None
+        start = expected if expected is not None else max(0, length - MAX_BATCH_LINES)
         found = list(self.read(*key, start, start + len(lines) if expected is not None else None))
         for at, line in enumerate(found):
             if b'"token"' in line and marks_of(line).token == token and found[at : at + len(lines)] == lines:

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from session_log._check import MAX_INTEGER
 from session_log._clock import new_segment_id, now_ms
 from session_log._codec import encode_struct, prepare
 from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
-from session_log._errors import InvalidCut, InvalidEntry
+from session_log._errors import InvalidCut, InvalidEntry, InvalidId, NotFound
 from session_log._fold import effective_order
 from session_log._frame import MAX_LINE_BYTES
 from session_log._ids import parse_id
 from session_log._inline import Inlined
-from session_log._lineage import Restored, Span, inherits, last_line_of, lineage, restore_span, span_blocks
+from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
 from session_log._store import BlockReader, Store
 from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
@@ -81,23 +82,34 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
     path = where(store, session_id, segment_id)
     if type(turn) is not int or turn < 0:
         raise InvalidCut(path, f"{turn!r} is no turn; turns count from 0, the start")
-    bound: int | None = None
-    seen: list[tuple[Cuts, int | None]] = []
     segment: str | None = segment_id
-    while segment is not None:
-        if len(seen) > MAX_FORK_DEPTH:
-            lineage(store, session_id, segment_id)  # says what is wrong: too deep, or a circle
-        cuts = cuts_for(store, session_id, segment)
-        seen.append((cuts, bound))
-        root = cuts.start is None or not inherits(cuts.start)
-        if turn == 0 and root and not _has(cuts, 0, bound):
+    bound: int | None = None
+    tail: tuple[str, Cut] | None = None  # where the turn goes on, if it is the last one that a child inherits
+    turns: set[int] = set()
+    ceiling = MAX_INTEGER
+    for _ in range(MAX_FORK_DEPTH + 2):
+        if segment is None:
+            break
+        try:
+            cuts = cuts_for(store, session_id, segment)
+            parent, parent_bound = _parent(cuts)
+        except (NotFound, InvalidId):
+            lineage(store, session_id, segment_id)  # says whose parent is not there
+            raise
+        turns.update(n for n in cuts.turns() if n <= ceiling and (n > cuts.turn_base or parent is None))
+        ceiling = cuts.turn_base
+        if turn == 0 and parent is None:
             return segment, cuts.first()
-        cut = cuts.at_turn(turn)
-        if cut is not None and (root or turn > cuts.turn_base) and (bound is None or cut.entries <= bound):
-            return segment, cut
-        segment, bound = _parent(cuts)
-    turns = sorted({turn for cuts, bound in seen for turn in cuts.turns() if _has(cuts, turn, bound)})
-    raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(turns, turn))
+        cut = cuts.at_turn(turn) if turn > cuts.turn_base else None
+        if turn == cuts.turn_base:
+            cut = cuts.at_base()
+        if cut is not None and (bound is None or cut.entries < bound):
+            tail = segment, cut
+        if tail is not None and (turn > cuts.turn_base or parent is None):
+            return tail
+        segment, bound = parent, parent_bound
+    lineage(store, session_id, segment_id)  # says what is wrong, if it is too deep, or a circle
+    raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(sorted(turns), turn))
 
 
 def _parent(cuts: Cuts) -> tuple[str | None, int | None]:
@@ -105,11 +117,6 @@ def _parent(cuts: Cuts) -> tuple[str | None, int | None]:
     if origin is None or origin.entries is None:
         return None, None
     return parse_id(origin.segment_id), origin.entries
-
-
-def _has(cuts: Cuts, turn: int, bound: int | None) -> bool:
-    cut = cuts.at_turn(turn)
-    return cut is not None and (bound is None or cut.entries <= bound)
 
 
 def fork_from(
@@ -123,20 +130,26 @@ def fork_from(
 ) -> str:
     """Create a child of a segment's first ``entries`` lines. ``anywhere``: also between a call and its result."""
     cuts = cuts_for(store, session_id, segment_id)
+    known, before = cuts, cuts
+    if cuts.rolled_back:  # rare: what was rolled back may be cut as well, and was a state of its own
+        lines = list(_lines(store, session_id, segment_id, 0, 0))
+        known = Cuts()
+        known.extend(lines)
+        before = cuts_of(lines[:entries])
     if not anywhere:
-        refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
+        refuse_bad_cut(known, where(store, session_id, segment_id), entries)
     if copy_history:
-        return _fork_alone(store, session_id, segment_id, entries, cuts.turn_at(entries))
+        return _fork_alone(store, session_id, segment_id, entries, before.turn_at(entries))
     if cuts.depth is None:
         cuts.depth = len(lineage(store, session_id, segment_id))
     if cuts.depth > MAX_FORK_DEPTH:
         reason = f"{cuts.depth} generations of forks (MAX_FORK_DEPTH is {MAX_FORK_DEPTH}); fork with copy_history=True"
         raise InvalidCut(where(store, session_id, segment_id), reason)
     line, byte_offset = _line_at(store, session_id, segment_id, entries, cuts)
-    origin = SegmentOrigin(segment_id, cuts.turn_at(entries), entries, byte_offset, tail_hash(line))
+    origin = SegmentOrigin(segment_id, before.turn_at(entries), entries, byte_offset, tail_hash(line))
     start = cuts.start
     prompt = start.system_prompt if start is not None else None
-    return create_child(store, session_id, origin, prompt, cuts.config_at(entries)).segment_id
+    return create_child(store, session_id, origin, prompt, before.config_at(entries)).segment_id
 
 
 class Child(msgspec.Struct, frozen=True):

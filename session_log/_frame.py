@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from session_log._errors import InvalidEntry
+from session_log._errors import CallerError, InvalidEntry
 
 MAX_LINE_BYTES = 64 << 20
 """The longest line, without its newline. A longer one is no conversation but a file: put it into a blob."""
@@ -143,7 +143,18 @@ def check_token(token: object) -> None:
         )
 
 
-def check_lines(lines: Sequence[bytes]) -> None:
+def check_range(start: object, stop: object) -> None:
+    """Refuse positions that are no line counts.
+
+    Raises:
+        CallerError: negative, or no integer.
+    """
+    for name, value in (("start", start), ("stop", 0 if stop is None else stop)):
+        if type(value) is not int or value < 0:
+            raise CallerError(f"{name}={value!r}: is no position; lines count from 0")
+
+
+def check_lines(lines: Sequence[bytes], *, most: int | None = MAX_BATCH_LINES) -> None:
     """Refuse what could not be read back as the same lines.
 
     Raises:
@@ -151,8 +162,8 @@ def check_lines(lines: Sequence[bytes]) -> None:
     """
     if not lines:
         raise InvalidEntry("$", "an append needs at least one line")
-    if len(lines) > MAX_BATCH_LINES:
-        raise InvalidEntry("$", f"{len(lines)} lines in one append, at most {MAX_BATCH_LINES} (MAX_BATCH_LINES)")
+    if most is not None and len(lines) > most:
+        raise InvalidEntry("$", f"{len(lines)} lines in one append, at most {most} (MAX_BATCH_LINES)")
     total = 0
     for at, line in enumerate(lines):
         if type(line) is not bytes:
@@ -162,7 +173,7 @@ def check_lines(lines: Sequence[bytes]) -> None:
         if len(line) > MAX_LINE_BYTES:
             raise InvalidEntry(f"$[{at}]", f"{len(line)} bytes, at most {MAX_LINE_BYTES} (MAX_LINE_BYTES)")
         total += len(line) + 1
-    if total > MAX_BATCH_BYTES:
+    if most is not None and total > MAX_BATCH_BYTES:
         raise InvalidEntry("$", f"{total} bytes in one append, at most {MAX_BATCH_BYTES} (MAX_BATCH_BYTES)")
 
 
@@ -186,7 +197,7 @@ def framed(lines: Sequence[bytes], token: str | None = None) -> list[bytes]:
 def framed_whole(lines: Sequence[bytes], token: str | None = None) -> list[bytes]:
     """Return lines as a segment is created of them: checked, the first with the token, and no batch: it is whole."""
     lines = list(lines)
-    check_lines(lines)
+    check_lines(lines, most=None)
     if token is None:
         return lines
     check_token(token)

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from session_log._at_fork import renew_after_fork
@@ -11,6 +12,7 @@ from session_log._frame import (
     MAX_BATCH_LINES,
     MAX_LINE_BYTES,
     check_lines,
+    check_range,
     framed,
     framed_whole,
     marks_of,
@@ -30,7 +32,7 @@ class MemoryStore:
         self._sessions: dict[str, dict[str, list[bytes]]] = {}
         self._traces: dict[tuple[str, str], list[bytes]] = {}
         self._blobs: dict[str, bytes] = {}
-        self._holders: dict[tuple[str, str], object] = {}
+        self._holders: weakref.WeakValueDictionary[tuple[str, str], object] = weakref.WeakValueDictionary()
         self._changed = threading.Condition()
         renew_after_fork(self)
 
@@ -104,6 +106,7 @@ class MemoryStore:
 
     def read(self, session_id: str, segment_id: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Return the lines from ``start`` to before ``stop``."""
+        check_range(start, stop)
         with self._changed:
             return iter(self._segment(session_id, segment_id)[start:stop])
 
@@ -120,6 +123,7 @@ class MemoryStore:
         self, session_id: str, segment_id: str, start: int = 0, *, stop: Callable[[], bool] | None = None
     ) -> Iterator[bytes]:
         """Return the lines from ``start`` on as they are appended. See :class:`Store`."""
+        check_range(start, None)
         with self._changed:
             self._segment(session_id, segment_id)
         return self._follow(session_id, segment_id, start, stop)

@@ -13,7 +13,7 @@ from session_log._appender import StoreAppender
 from session_log._at_fork import renew_after_fork
 from session_log._check import PLAIN
 from session_log._codec import encode_struct, prepare
-from session_log._entries import Extension, LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd
+from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
 from session_log._errors import AppendUnknown, HeadMoved, SegmentBusy, SessionLogError, WriterClosed
 from session_log._fold import Fold
 from session_log._forking import create_child, fork_from
@@ -163,19 +163,19 @@ class Recorder:
 
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
+        kept = list(entries)
         lines: list[bytes] = []
-        kept: list[LogEntry] = []
-        for entry in entries:
-            check = _plain(type(entry))
-            if check is None or not check(entry):
-                line, entry = prepare(recordable(entry))  # noqa: PLW2901
-            else:
+        plain, encode, add = _plain, encode_struct, lines.append
+        for at, entry in enumerate(kept):
+            check = plain(type(entry))
+            if check is not None and check(entry):
                 try:
-                    line = encode_struct(entry)
+                    add(encode(entry))
+                    continue
                 except UnicodeEncodeError:
-                    line, entry = prepare(entry)  # noqa: PLW2901
-            lines.append(line)
-            kept.append(entry)
+                    pass  # lone surrogates: the careful way below
+            line, kept[at] = prepare(recordable(entry))
+            add(line)
         with self._lock:
             return self._append_many(lines, kept)
 
@@ -194,10 +194,8 @@ class Recorder:
         if not lines:
             return self._position[0]
         kinds = set(map(type, entries))
-        if len(lines) == 1 or not kinds <= PLAIN.keys() | {Extension}:
-            data = b"\n".join(framed(lines)) + b"\n"  # raw lines from elsewhere may carry marks of their own
-        else:
-            data = batch_of(lines)
+        plain = len(lines) > 1 and UnknownEntry not in kinds  # raw lines from elsewhere may carry marks of their own
+        data = batch_of(lines) if plain else b"\n".join(framed(lines)) + b"\n"
         self._doubt = data, entries
         try:
             length = self._append(data, len(lines), self._position[0], not kinds.isdisjoint(_FINAL))
@@ -210,7 +208,7 @@ class Recorder:
         """Take into position and state what was in doubt and is on file."""
         assert self._doubt is not None
         data, entries = self._doubt
-        self._last_ts = max(self._last_ts, *[getattr(entry, "ts", 0) for entry in entries])
+        self._last_ts = max(self._last_ts, getattr(entries[-1], "ts", 0))
         self._fresh.extend(entries)
         self._position = length, self._position[1] + len(data), data
         self._doubt = None

@@ -62,6 +62,10 @@ def recordable(entry: LogEntry) -> LogEntry:
             raise InvalidEntry("$.domain", "a rollback must fit the lines before it; use SegmentWriter.rollback")
         if entry.domain == e.POD_SCOPE_DOMAIN:
             pod_scope_of(entry.payload)
+    if isinstance(entry, e.UserInput):
+        for extension in entry.extensions:
+            if extension.domain == e.POD_SCOPE_DOMAIN:
+                pod_scope_of(extension.payload)
     return entry
 
 
@@ -81,7 +85,13 @@ def record(store: Store, session_id: str, segment_id: str, make: Callable[[int],
 
 
 def _last_ts(store: Store, session_id: str, segment_id: str, length: int) -> int:
-    for line in store.read(session_id, segment_id, max(0, length - 1), length):
+    last_line = getattr(store, "last_line", None)  # a store of files finds it from the end
+    lines = (
+        [last_line(session_id, segment_id)]
+        if last_line is not None
+        else store.read(session_id, segment_id, max(0, length - 1), length)
+    )
+    for line in lines:
         if line.strip():
             try:
                 return int(getattr(decode_line(line), "ts", 0))

@@ -167,8 +167,13 @@ class SegmentFile:
             if self._fd < 0:
                 self._open()
 
+    def release(self) -> None:
+        """Close the descriptor, which frees the lock; the next append opens it again."""
+        with self._lock:
+            self._release()
+
     def close(self) -> None:
-        """Close the descriptor, which frees the lock. Idempotent."""
+        """Close the descriptor for good. Idempotent."""
         with self._lock:
             self._broken = self._broken or "it was closed"
             self._release()

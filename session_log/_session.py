@@ -10,7 +10,7 @@ from typing import Any
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import decode_line, prepare
 from session_log._entries import FORMAT_VERSION, LogEntry, SegmentOrigin, SegmentStart
-from session_log._errors import CallerError, InvalidCut, InvalidEntry, NotFound
+from session_log._errors import CallerError, CorruptSegment, InvalidCut, InvalidEntry, NotFound
 from session_log._forking import fork_from, inlined, locate
 from session_log._ids import parse_id
 from session_log._lineage import restore_span
@@ -24,7 +24,7 @@ from session_log._store import Repairable, Store
 def start_entry(session_id: str, state: SegmentStartState, **more: Any) -> SegmentStart:
     """Return the first entry of a new segment."""
     if not isinstance(state, SegmentStartState):
-        raise InvalidEntry("$", f"a segment starts with a SegmentStartState, not a {type(state).__name__}")
+        raise InvalidEntry("$", f"a segment starts with a SegmentStartState, not with a {type(state).__name__}")
     ts = more.pop("ts", None) or now_ms()
     return SegmentStart(
         ts=ts,
@@ -54,8 +54,13 @@ def create_segment_with_ids(store: Store, session_id: str, segment_id: str, stat
     store.create_segment(session_id, segment_id, [prepare(start_entry(session_id, state))[0]])
 
 
-def fork(store: Store, state: SegmentStartState) -> tuple[str, str]:
-    """Start a new session from a state, inline, without lineage; return (session_id, segment_id)."""
+def fork(store: Store, state: SegmentStartState | RestoredState) -> tuple[str, str]:
+    """Start a new session from a state, inline, without lineage; return (session_id, segment_id).
+
+    Of a restored state, the prompt, the parameters and the history are taken.
+    """
+    if isinstance(state, RestoredState):
+        state = SegmentStartState(state.system_prompt, state.config, state.history)
     return create_segment(store, state)
 
 
@@ -167,11 +172,20 @@ def read_entries(
 def follow_entries(
     store: Store, session_id: str, segment_id: str, start: int = 0, *, stop: Callable[[], bool] | None = None
 ) -> Iterator[LogEntry]:
-    """Yield the entries from line ``start`` on as they are committed, until nothing is new and ``stop()`` is true."""
+    """Yield the entries from line ``start`` on as they are committed, until nothing is new and ``stop()`` is true.
+
+    Raises:
+        CorruptSegment: a line is no entry. Else as ``Store.follow``.
+    """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
-    for line in store.follow(session_id, segment_id, start, stop=stop):
+    for at, line in enumerate(store.follow(session_id, segment_id, start, stop=stop), start):
         if line.strip():
-            yield decode_line(line)
+            try:
+                entry = decode_line(line)
+            except InvalidEntry as exc:
+                place = head_at(store, session_id, segment_id, at).byte_offset
+                raise CorruptSegment(where(store, session_id, segment_id), at + 1, place, str(exc)) from None
+            yield entry
 
 
 def head(store: Store, session_id: str, segment_id: str) -> Head:

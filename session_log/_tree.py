@@ -58,6 +58,8 @@ class Cuts:
         self.turn_base = 0
         self._turns: list[Cut] = []
         self._by_turn: dict[int, Cut] = {}
+        self._ended: list[tuple[int, int]] = []
+        self._first_opener: Cut | None = None
         self._open_turn: int | None = None
         self._configs: list[tuple[int, RequestConfig]] = []
         self._open_calls: list[tuple[str, int]] = []
@@ -85,13 +87,17 @@ class Cuts:
 
     def _add(self, entry: LogEntry, at: int) -> None:
         kind = type(entry)
-        if self._open_turn is not None and kind in _OPENS_A_TURN:
-            cut = Cut(at, self.byte_offset, self.last_line_bytes, self._open_turn)
-            self._turns.append(cut)
-            self._by_turn[cut.turn] = cut
-            self._open_turn = None
+        if kind in _OPENS_A_TURN:
+            if self._first_opener is None:
+                self._first_opener = Cut(at, self.byte_offset, self.last_line_bytes, self.turn_base)
+            if self._open_turn is not None:
+                cut = Cut(at, self.byte_offset, self.last_line_bytes, self._open_turn)
+                self._turns.append(cut)
+                self._by_turn[cut.turn] = cut
+                self._open_turn = None
         if isinstance(entry, TurnEnd):
             self._open_turn = entry.turn_count
+            self._ended.append((at + 1, entry.turn_count))
         elif isinstance(entry, (AssistantItem, ToolResultEntry)):
             item = entry.item
             if isinstance(item, ToolCall):
@@ -118,7 +124,7 @@ class Cuts:
         """Return cuts that grow on their own: those handed out before stay as they are."""
         twin = Cuts()
         twin.__dict__.update(self.__dict__)
-        for name in ("_turns", "_by_turn", "_configs", "_open_calls", "_apart"):
+        for name in ("_turns", "_by_turn", "_ended", "_configs", "_open_calls", "_apart"):
             setattr(twin, name, getattr(self, name).copy())
         return twin
 
@@ -130,12 +136,14 @@ class Cuts:
         return sorted({self.turn_base, *self._by_turn, *open_turn})
 
     def at_turn(self, turn: int) -> Cut | None:
-        """Return the cut after ``turn``, or None if it is not a turn of this segment."""
+        """Return the cut after ``turn``, or None if no turn of that number ended in this segment."""
         if turn == self._open_turn:
             return Cut(self.entries, self.byte_offset, self.last_line_bytes, turn)
-        if turn in self._by_turn:
-            return self._by_turn[turn]
-        return self.first() if turn == self.turn_base else None
+        return self._by_turn.get(turn)
+
+    def at_base(self) -> Cut:
+        """Return the cut before the first line that opens a turn: what comes before belongs to the turn inherited."""
+        return self._first_opener or Cut(self.entries, self.byte_offset, self.last_line_bytes, self.turn_base)
 
     def first(self) -> Cut:
         """Return the cut right after the start."""
@@ -152,10 +160,8 @@ class Cuts:
 
     def turn_at(self, entries: int) -> int:
         """Return how many turns are complete in the first ``entries`` lines."""
-        at = bisect_right(self._turns, entries, key=lambda cut: cut.entries) - 1
-        if self._open_turn is not None and entries >= self.entries:
-            return self._open_turn
-        return self._turns[at].turn if at >= 0 else self.turn_base
+        at = bisect_right(self._ended, entries, key=lambda end: end[0]) - 1
+        return self._ended[at][1] if at >= 0 else self.turn_base
 
     def config_at(self, entries: int) -> RequestConfig:
         """Return the request parameters after the first ``entries`` lines."""

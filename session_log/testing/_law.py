@@ -145,6 +145,12 @@ def units(lines: Sequence[bytes]) -> list[list[bytes]]:
 # ── judging ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def shown(value: object) -> str:
+    """Return how to show a value in a message: short, and with its size if it is shortened."""
+    text = _short.repr(value)
+    return f"{text} ({len(value)} bytes)" if isinstance(value, bytes) and len(value) > len(text) else text
+
+
 def expect(what: str, found: object, expected: object) -> None:
     """Fail unless ``found`` is ``expected``."""
     if found == expected:
@@ -154,7 +160,7 @@ def expect(what: str, found: object, expected: object) -> None:
         if at is None:
             raise Broken(f"{what}, how many", str(len(expected)), str(len(found)))
         what, expected, found = f"{what}, number {at}", expected[at], found[at]
-    raise Broken(what, _short.repr(expected), _short.repr(found))
+    raise Broken(what, shown(expected), shown(found))
 
 
 def refused(what: str, error: type[E], call: Callable[[], object]) -> E:
@@ -165,7 +171,7 @@ def refused(what: str, error: type[E], call: Callable[[], object]) -> E:
         return exc
     except Exception as exc:
         raise Broken(what, error.__name__, f"{type(exc).__name__}: {exc}") from exc
-    raise Broken(what, error.__name__, f"no error; it returned {_short.repr(found)}")
+    raise Broken(what, error.__name__, f"no error; it returned {shown(found)}")
 
 
 def together(*calls: Callable[[], T]) -> list[T | Exception]:
@@ -198,7 +204,7 @@ def returned(outcome: T | Exception) -> T:
 # ── the list ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ALL: list[Law] = []
-"""Every law, in the order in which the files that define them are imported."""
+"""Every law; a file adds its own when it is imported."""
 
 
 def law(check: Callable[[Trial], None]) -> Callable[[Trial], None]:

@@ -102,9 +102,10 @@ def limits_are_kept(trial: Trial) -> None:
         for append in (trial.store.append, trial.store.append_trace):
             what = f"{len(lines)} lines of up to {max(map(len, lines))} bytes"
             refused(what, InvalidEntry, functools.partial(append, *ids, lines))
-        other = new_session_id(), new_segment_id()
-        refused(f"create with {what}", InvalidEntry, functools.partial(trial.store.create_segment, *other, lines))
-        expect("exists() after a refused create", trial.store.exists(*other), False)
+        if len(lines) <= 2:  # a segment may be created of more lines than one append takes
+            other = new_session_id(), new_segment_id()
+            refused(f"create with {what}", InvalidEntry, functools.partial(trial.store.create_segment, *other, lines))
+            expect("exists() after a refused create", trial.store.exists(*other), False)
     expect("the segment after refused appends", trial.lines(ids), [start(ids)])
     most = [line(number) for number in range(able.max_batch_lines)]
     expect("an append of as many lines as may be", trial.store.append(*ids, most), 1 + len(most))
