@@ -23,12 +23,14 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._errors import InvalidEntry
-from session_log._frame import MAX_LINE_BYTES
+from session_log._frame import MAX_LINE_BYTES, Marks, marks_of
 from session_log._items import Unknown
 
 
 def _verbatim(value: object) -> msgspec.Raw:
     if isinstance(value, Unknown):
+        if b"\n" in value.raw or b"\r" in value.raw:
+            raise ValueError("raw JSON must stand on one line")
         return msgspec.Raw(value.raw)
     raise TypeError(f"{type(value).__name__} has no place in an entry")
 
@@ -104,6 +106,8 @@ def _prepare_unknown(entry: UnknownEntry) -> tuple[bytes, LogEntry]:
     raw = entry.raw
     if type(raw) is not bytes or b"\n" in raw or b"\r" in raw or len(raw) > MAX_LINE_BYTES:
         raise InvalidEntry("$.raw", f"must be one line of at most {MAX_LINE_BYTES} bytes, without its newline")
+    if marks_of(raw) != Marks():
+        raise InvalidEntry("$.raw", "carries the batch mark or token of another append")
     if decode_line(raw) != entry:
         raise InvalidEntry("$.raw", f"is not a line of the unknown kind {entry.kind!r}")
     return raw, entry
@@ -125,12 +129,12 @@ def _with_raw_payloads(entry: KnownEntry) -> KnownEntry:
 
 def _raw_extensions(extensions: tuple[SessionExtension, ...], path: str) -> tuple[SessionExtension, ...]:
     settled = []
+    if not isinstance(extensions, (tuple, list)):
+        raise InvalidEntry(path, f"{type(extensions).__name__} is no tuple of SessionExtension")
     for at, extension in enumerate(extensions):
         if not isinstance(extension, SessionExtension):
             raise InvalidEntry(f"{path}[{at}]", f"{type(extension).__name__} is no SessionExtension")
-        raw = extension.payload
-        if not isinstance(raw, msgspec.Raw):
-            raw = _payload.to_raw(raw, f"{path}[{at}].payload")
+        raw = _payload.to_raw(extension.payload, f"{path}[{at}].payload")
         settled.append(SessionExtension(extension.domain, raw))
     return tuple(settled)
 
@@ -141,6 +145,8 @@ def decode_line(line: bytes) -> LogEntry:
     Raises:
         InvalidEntry: the line is no entry; ``path`` names the value that is wrong.
     """
+    if not isinstance(line, bytes):
+        raise InvalidEntry("$", f"a line is bytes, not {type(line).__name__}")
     try:
         entry: LogEntry = _decode(line)
         return entry

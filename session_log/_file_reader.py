@@ -9,7 +9,7 @@ from typing import Final
 from session_log import _layout
 from session_log._committed import committed_end, count_lines, read_span
 from session_log._errors import HeadMoved, NotFound, UnsafePath
-from session_log._frame import check_range, committed_length, newlines, split_committed
+from session_log._frame import check_counts, committed_length, newlines, split_committed
 from session_log._ids import parse_id
 
 BLOCK_BYTES: Final = 1 << 18
@@ -68,7 +68,7 @@ class FileReader:
         self, session_id: str, segment_id: str, start: int = 0, stop: int | None = None, *, offset: int | None = None
     ) -> Iterator[bytes]:
         """Return the same lines as blocks of bytes, newlines included. See :class:`BlockReader`."""
-        check_range(start, stop)
+        check_counts(start=start, stop=stop)
         path = self._path(parse_id(session_id), parse_id(segment_id))
         file = _Descriptor(path)
         end = os.fstat(file.fd).st_size
@@ -160,7 +160,7 @@ class FileReader:
             NotFound: the segment was deleted or replaced, after everything in it was returned.
             HeadMoved: lines that were returned were taken back after a failed sync.
         """
-        check_range(start, None)
+        check_counts(start=start)
         path = self._path(parse_id(session_id), parse_id(segment_id))
         return _follow(path, _Descriptor(path), start, stop)
 
@@ -168,6 +168,7 @@ class FileReader:
 
     def list_sessions(self, *, before: str | None = None, limit: int | None = None) -> list[str]:
         """Return the session ids, newest first, those less than ``before``, at most ``limit``."""
+        check_counts(limit=limit)
         bound = parse_id(before) if before is not None else None
         try:
             with os.scandir(self._root) as found:

@@ -172,10 +172,10 @@ class Fold:
 
     def _user_input(self, entry: UserInput) -> None:
         segments = entry.segments
+        for extension in entry.extensions:  # first of all, for it may refuse
+            self._extension(extension.domain, extension.payload)
         self.history.append(Message("user", (Text(flatten_input(segments)),)))
         self.user_segments.append(segments)
-        for extension in entry.extensions:
-            self._extension(extension.domain, extension.payload)
 
     def _system_item(self, entry: SystemItemEntry) -> None:
         self.history.append(Message("system", (Text(system_text(entry)),)))

@@ -51,7 +51,9 @@ def marks_of(line: bytes) -> Marks:
     tail = line[-(MAX_TOKEN_BYTES + 64) :]
     if found := _OURS.search(tail):
         token = found[2]
-        return _bounded(Marks(int(found[1]), token.decode() if token is not None else None))
+        if token is None and b'"token"' in line:
+            return _elsewhere(line)
+        return _bounded(Marks(int(found[1]), token.decode("utf-8", "replace") if token is not None else None))
     if found := _OUR_TOKEN.search(tail):
         token = found[1].decode("utf-8", "replace")
         return Marks(None, token) if b'"batch"' not in line else Marks(_elsewhere(line).batch, token)
@@ -143,15 +145,15 @@ def check_token(token: object) -> None:
         )
 
 
-def check_range(start: object, stop: object) -> None:
-    """Refuse positions that are no line counts.
+def check_counts(**counts: object) -> None:
+    """Refuse positions and limits that are no counts (None: not given).
 
     Raises:
         CallerError: negative, or no integer.
     """
-    for name, value in (("start", start), ("stop", 0 if stop is None else stop)):
-        if type(value) is not int or value < 0:
-            raise CallerError(f"{name}={value!r}: is no position; lines count from 0")
+    for name, value in counts.items():
+        if value is not None and (type(value) is not int or value < 0):
+            raise CallerError(f"{name}={value!r}: is no count; give an integer from 0 up")
 
 
 def check_lines(lines: Sequence[bytes], *, most: int | None = MAX_BATCH_LINES) -> None:
@@ -210,14 +212,21 @@ def committed_length(window: bytes, *, whole: bool) -> int | None:
     ``window`` is the end of a segment and starts at a line; ``whole`` says that it is all of it.
     """
     end = window.rfind(b"\n") + 1
-    header = _last_header(window, end)
-    if header is None:
-        searched = newlines(window) > MAX_BATCH_LINES or len(window) > MAX_BATCH_BYTES + MAX_LINE_BYTES
-        if not whole and not searched:
-            return None
-        return _without_nul_tail(window, 0, end)
-    start, count = header
-    lines = window.count(b"\n", start, end)
+    while True:
+        header = _last_header(window, end)
+        if header is None:
+            searched = newlines(window[:end]) > MAX_BATCH_LINES or end > MAX_BATCH_BYTES + MAX_LINE_BYTES
+            return _without_nul_tail(window, 0, end) if whole or searched else None
+        start, count = header
+        committed = _end_behind(window, start, count, end)
+        if committed == end:
+            return end
+        end = committed  # what is left must end with a whole unit, too
+
+
+def _end_behind(window: bytes, start: int, count: int, end: int) -> int:
+    """Return the end of the committed lines of ``window[:end]``, whose last batch begins at ``start``."""
+    lines = newlines(window[start:end])
     if lines < count:
         return start
     if lines == count:

@@ -11,8 +11,8 @@ from session_log._frame import (
     MAX_BATCH_BYTES,
     MAX_BATCH_LINES,
     MAX_LINE_BYTES,
+    check_counts,
     check_lines,
-    check_range,
     framed,
     framed_whole,
     marks_of,
@@ -106,7 +106,7 @@ class MemoryStore:
 
     def read(self, session_id: str, segment_id: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Return the lines from ``start`` to before ``stop``."""
-        check_range(start, stop)
+        check_counts(start=start, stop=stop)
         with self._changed:
             return iter(self._segment(session_id, segment_id)[start:stop])
 
@@ -123,7 +123,7 @@ class MemoryStore:
         self, session_id: str, segment_id: str, start: int = 0, *, stop: Callable[[], bool] | None = None
     ) -> Iterator[bytes]:
         """Return the lines from ``start`` on as they are appended. See :class:`Store`."""
-        check_range(start, None)
+        check_counts(start=start)
         with self._changed:
             self._segment(session_id, segment_id)
         return self._follow(session_id, segment_id, start, stop)
@@ -148,6 +148,7 @@ class MemoryStore:
 
     def list_sessions(self, *, before: str | None = None, limit: int | None = None) -> list[str]:
         """Return the session ids, newest first, those less than ``before``, at most ``limit``."""
+        check_counts(limit=limit)
         bound = parse_id(before) if before is not None else None
         with self._changed:
             ids = [session_id for session_id in self._sessions if bound is None or session_id < bound]

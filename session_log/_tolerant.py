@@ -175,7 +175,10 @@ def _variant(known: dict[str, type[Any]]) -> Reader:
         fields = _fields(raw, path)
         kind = _kind(fields, path)
         cls = known.get(kind)
-        return Unknown(kind, raw) if cls is None else _struct(cls, fields, path)
+        if cls is not None:
+            return _struct(cls, fields, path)
+        _opaque(raw, path)  # the split above looks at structure only: bad UTF-8 and numbers show here
+        return Unknown(kind, raw)
 
     return read
 

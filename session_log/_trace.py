@@ -2,6 +2,7 @@
 
 import msgspec
 
+from session_log._check import scrub
 from session_log._errors import InvalidEntry
 from session_log._items import JsonValue
 from session_log._payload import from_raw, to_raw
@@ -42,7 +43,9 @@ def encode_trace(entry: TraceEntry) -> bytes:
     """
     if not isinstance(entry, TraceEntry):
         raise InvalidEntry("$", f"{type(entry).__name__} is no TraceEntry")
-    changes = {}
+    changes: dict[str, JsonValue] = {}
+    if isinstance(entry.label, str):
+        changes["label"] = scrub(entry.label)
     if entry.event is not msgspec.UNSET:
         changes["event"] = to_raw(entry.event, "$.event")
     if entry.data is not None:

@@ -5,7 +5,7 @@ import datetime
 import enum
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -187,21 +187,15 @@ def test_a_variant_of_a_later_kind_is_kept_byte_for_byte(place: str, later: tupl
     assert encode_line(decode_line(line)) == line
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _objects(inner)
-
-
 @pytest.mark.parametrize("place", PLACES)
-def test_a_variant_of_a_later_kind_with_a_lone_surrogate_is_kept(place: str) -> None:
-    """F5, F18: with something in it that UTF-8 cannot say, the value is kept, whatever becomes of the spelling."""
-    raw = b'{"kind":"x","text":"\\ud83d","n":1.50,"\\udfff":0}'
-    line = encode_line(PLACES[place](Unknown("x", raw)))
+def test_a_variant_of_a_later_kind_with_a_lone_surrogate_is_kept_byte_for_byte(place: str) -> None:
+    """F5, F18: also with something in it that UTF-8 cannot say; the spelling of its numbers is kept, too."""
+    entry = PLACES[place](Unknown("x", b'{"kind":"x","text":"\\ud83d", "n":1.50,"\\udfff":[ 0 ]}'))
 
-    assert json.loads(line) == json.loads(encode_line(decode_line(line)))
-    assert {"kind": "x", "text": "\ud83d", "n": 1.5, "\udfff": 0} in list(_objects(json.loads(line)))
+    line = encode_line(entry)
+
+    assert decode_line(line) == entry
+    assert encode_line(decode_line(line)) == line
 
 
 @given(later_objects())

@@ -410,7 +410,8 @@ class OnFiles(Sessions):
     def note_torn(self, session_id: str, segment_id: str, end: int) -> None:
         torn = self.store.segment_path(session_id, segment_id).read_bytes()[end:]
         assert sl.restore(self.store, session_id, segment_id).torn_bytes == len(torn)
-        self.torn[segment_id] = end, torn
+        if torn:
+            self.torn[segment_id] = end, torn
 
     @invariant()
     def file_lines_are_whole(self) -> None:
@@ -419,7 +420,7 @@ class OnFiles(Sessions):
             data = path.read_bytes()
             end, torn = self.torn.get(segment_id, (len(data), b""))
             if torn and data[end:] != torn:  # somebody has written since
-                assert torn.rstrip(b"\n") in path.with_name(path.name + ".torn").read_bytes()
+                assert torn.rstrip(b"\n") in path.with_suffix(".torn").read_bytes()
                 del self.torn[segment_id]
                 end = len(data)
             assert data[:end].endswith(b"\n")

@@ -4,6 +4,7 @@
 
 import functools
 import random
+import threading
 
 from session_log import HeadMoved, NotFound, SegmentExists, Store, new_segment_id, new_session_id
 from session_log.testing._law import Ids, Trial, expect, law, line, refused, start, together
@@ -106,9 +107,9 @@ def appenders_learn_of_a_deletion(trial: Trial) -> None:
     """A session deleted under writers ends each of them with NotFound; no append brings it back."""
     for _ in range(3):
         ids = trial.segment()
-        calls = [functools.partial(_append_until_refused, store, ids) for store in (*trial.handles, *trial.handles)]
-        deletion = functools.partial(_delete_when_it_grows, trial.store, ids)
-        outcomes = together(*calls, deletion)
+        deleted = threading.Event()
+        calls = [functools.partial(_append_until, store, ids, deleted) for store in (*trial.handles, *trial.handles)]
+        outcomes = together(*calls, functools.partial(_delete_when_it_grows, trial.store, ids, deleted))
         expect("what the writers got", [type(one) for one in outcomes[:-1]], [NotFound] * len(calls))
         expect("what the deletion got", outcomes[-1], None)
         for store in trial.handles:
@@ -116,13 +117,18 @@ def appenders_learn_of_a_deletion(trial: Trial) -> None:
         expect("the sessions", trial.store.list_sessions(), [])
 
 
-def _append_until_refused(store: Store, ids: Ids) -> None:
-    while True:
+def _append_until(store: Store, ids: Ids, deleted: threading.Event) -> None:
+    last = False
+    while not last:
+        last = deleted.is_set()
         store.append(*ids, [line("one")])
         store.append(*ids, [line("a"), line("batch")])
 
 
-def _delete_when_it_grows(store: Store, ids: Ids) -> None:
-    while store.length(*ids) < 20:
-        pass
-    store.delete_session(ids[0])
+def _delete_when_it_grows(store: Store, ids: Ids, deleted: threading.Event) -> None:
+    try:
+        while store.length(*ids) < 20:
+            pass
+        store.delete_session(ids[0])
+    finally:
+        deleted.set()
