@@ -6,6 +6,7 @@ appears with all of its first lines, by an exclusive link to a file that is comp
 
 import contextlib
 import errno
+import itertools
 import os
 import threading
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from session_log._frame import (
     MAX_BATCH_BYTES,
     MAX_BATCH_LINES,
     MAX_LINE_BYTES,
-    check_lines,
+    check_trace_lines,
     framed,
     framed_whole,
     marks_of,
@@ -115,15 +116,15 @@ class FsStore(FileReader):
         """Append the lines, all or nothing, and return the new length. See :class:`Store`."""
         key = parse_id(session_id), parse_id(segment_id)
         lines = framed(lines, token)
-        if token is not None:
-            done = self._already_in(key, lines, expected, token)
-            if done is not None:
-                return done
         data = b"\n".join(lines) + b"\n"
         final = any(line.startswith(_FINAL) for line in lines)
         file = self._file(self._files, key, self._path(*key))
         try:
-            return file.append(data, len(lines), expected, final)
+            if token is None:
+                return file.append(data, len(lines), expected, final)
+            return file.append_once(
+                data, len(lines), expected, final, lambda: self._already_in(key, lines, expected, token)
+            )
         except HeadMoved:
             raise
         except BaseException:
@@ -139,7 +140,9 @@ class FsStore(FileReader):
     def append_trace(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
         """Append lines to the segment's trace, which is created with the first; never synced."""
         key = parse_id(session_id), parse_id(segment_id)
-        check_lines(lines)
+        check_trace_lines(lines)
+        if key not in self._traces and not self.exists(*key):
+            raise NotFound(self._path(*key), "no such segment")
         file = self._file(self._traces, key, self._trace_path(*key), create=True)
         try:
             file.append(b"\n".join(lines) + b"\n", len(lines))
@@ -160,12 +163,7 @@ class FsStore(FileReader):
         trash = str(self.root / "trash")
         durable = self.durability != "process"
         _layout.make_folder(trash, durable=durable)
-        try:
-            os.rename(folder, os.path.join(trash, session_id))
-        except FileNotFoundError:
-            raise NotFound(folder, "no such session") from None
-        except OSError as exc:
-            raise _layout.unavailable(folder, exc) from exc
+        _move_aside(folder, os.path.join(trash, session_id))
         if durable:
             _layout.sync_folder(trash)
             _layout.sync_folder(str(self.root))
@@ -260,6 +258,21 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
+
+
+def _move_aside(folder: str, target: str) -> None:
+    """Rename a folder into the trash; a session that was there before under the same id stays there, too."""
+    place = target
+    for attempt in itertools.count(2):
+        try:
+            os.rename(folder, place)
+            break
+        except FileNotFoundError:
+            raise NotFound(folder, "no such session") from None
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise _layout.unavailable(folder, exc) from exc
+            place = f"{target}.{attempt}"
 
 
 def _create_whole(path: str, data: bytes, *, durable: bool) -> None:

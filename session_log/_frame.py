@@ -200,10 +200,26 @@ def framed_whole(lines: Sequence[bytes], token: str | None = None) -> list[bytes
     """Return lines as a segment is created of them: checked, the first with the token, and no batch: it is whole."""
     lines = list(lines)
     check_lines(lines, most=None)
-    if token is None:
-        return lines
-    check_token(token)
-    return [*mark(lines[:1], token), *lines[1:]]
+    if token is not None:
+        check_token(token)
+        lines[:1] = mark(lines[:1], token)
+    if any(b'"batch"' in line for line in lines):
+        whole = split_committed(b"\n".join(lines) + b"\n")[0]
+        if len(whole) < len(lines):
+            raise InvalidEntry(f"$[{len(whole)}]", "begins a batch that is not whole; it would never be committed")
+    return lines
+
+
+def check_trace_lines(lines: Sequence[bytes]) -> None:
+    """Refuse trace lines that could not be read back: there are no batches in a trace.
+
+    Raises:
+        InvalidEntry: as :func:`check_lines`, or a line is marked as a part of a batch.
+    """
+    check_lines(lines)
+    for at, line in enumerate(lines):
+        if b'"batch"' in line and marks_of(line).batch is not None:
+            raise InvalidEntry(f"$[{at}]", "is marked as a part of a batch; a trace has none")
 
 
 def committed_length(window: bytes, *, whole: bool) -> int | None:

@@ -6,20 +6,20 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from session_log._at_fork import renew_after_fork
-from session_log._errors import CorruptBlob, HeadMoved, InvalidEntry, NotFound, SegmentBusy, SegmentExists, WriterClosed
+from session_log._errors import HeadMoved, NotFound, SegmentBusy, SegmentExists, WriterClosed
 from session_log._frame import (
     MAX_BATCH_BYTES,
     MAX_BATCH_LINES,
     MAX_LINE_BYTES,
     check_counts,
-    check_lines,
+    check_trace_lines,
     framed,
     framed_whole,
     marks_of,
 )
 from session_log._ids import parse_id
 from session_log._store import Appender, Capabilities
-from session_log.blobs import BlobRef
+from session_log.blobs import BlobRef, check_content, check_payload, hash_of
 
 _NAP_S = 0.05
 """How long a follower sleeps at most before it asks ``stop`` again; an append wakes it at once."""
@@ -170,7 +170,7 @@ class MemoryStore:
 
     def append_trace(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
         """Append lines to the segment's trace."""
-        check_lines(lines)
+        check_trace_lines(lines)
         with self._changed:
             self._segment(session_id, segment_id)
             self._traces.setdefault((parse_id(session_id), parse_id(segment_id)), []).extend(lines)
@@ -183,21 +183,17 @@ class MemoryStore:
 
     def put_blob(self, data: bytes) -> BlobRef:
         """Keep a payload by its hash."""
-        if not isinstance(data, bytes):
-            raise InvalidEntry("$", f"a blob is bytes, not {type(data).__name__}")
-        ref = BlobRef(hashlib.sha256(data).hexdigest(), len(data))
+        ref = BlobRef(hashlib.sha256(check_payload(data)).hexdigest(), len(data))
         self._blobs[ref.sha256] = data
         return ref
 
     def get_blob(self, ref: BlobRef | str) -> bytes:
         """Return a payload, its hash checked."""
-        name = ref.sha256 if isinstance(ref, BlobRef) else ref
+        name = hash_of(ref)
         data = self._blobs.get(name)
         if data is None:
             raise NotFound(f"blob {name}", "no such payload")
-        actual = hashlib.sha256(data).hexdigest()
-        if actual != name:
-            raise CorruptBlob(f"blob {name}", actual)
+        check_content(ref, data, f"blob {name}")
         return data
 
     def delete_session(self, session_id: str) -> None:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from session_log import _repair
@@ -95,6 +96,21 @@ class SegmentFile:
         """
         with self._lock:
             return self.append_alone(data, count, expected, final)
+
+    def append_once(
+        self, data: bytes, count: int, expected: int | None, final: bool, already: Callable[[], int | None]
+    ) -> int:
+        """Append, unless ``already()``, asked under the lock, returns the length behind an earlier, equal append."""
+        with self._lock:
+            fd = self._fd if self._fd >= 0 else self._open()
+            if not self._held:
+                self._take_lock(fd)
+            try:
+                done = already()
+                return self.append_alone(data, count, expected, final) if done is None else done
+            finally:
+                if not self._held and self._fd >= 0:
+                    _flock(self._fd, _UNLOCK)
 
     def append_alone(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
         """Append, for a caller that keeps other threads off this object itself. See :meth:`append`."""

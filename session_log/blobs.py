@@ -36,10 +36,7 @@ def put_blob(root: Path, data: bytes, *, durable: bool = True) -> BlobRef:
         StoreUnavailable: it cannot be written.
         AppendUnknown: it is written, but may not survive a power cut.
     """
-    if not isinstance(data, bytes):
-        raise InvalidEntry("$", f"a blob is bytes, not {type(data).__name__}")
-    if len(data) > MAX_BLOB_BYTES:
-        raise InvalidEntry("$", f"the blob has {len(data)} bytes, at most {MAX_BLOB_BYTES} (MAX_BLOB_BYTES)")
+    check_payload(data)
     sha256 = hashlib.sha256(data).hexdigest()
     with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
         if not _is_whole(folder, sha256, len(data)) or (durable and not _is_synced(folder, sha256)):
@@ -74,22 +71,51 @@ def get_blob(root: Path, ref: BlobRef | str) -> bytes:
         UnsafePath: a symlink, device or folder stands in its place.
         StoreUnavailable: it cannot be read.
     """
-    sha256 = _parse_hash(ref.sha256 if isinstance(ref, BlobRef) else ref)
+    sha256 = hash_of(ref)
     path = root / "blobs" / sha256[:2] / sha256
     try:
         with Folder.open(root, "blobs", sha256[:2]) as folder:
             data = folder.read(sha256, max_bytes=MAX_BLOB_BYTES)
     except NotFound:
         raise NotFound(str(path)) from None
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != sha256:
-        raise CorruptBlob(str(path), actual)
-    if isinstance(ref, BlobRef) and ref.size_bytes != len(data):
-        raise InvalidEntry("$.size_bytes", f"is {ref.size_bytes!r}; the blob of this hash has {len(data)} bytes")
+    check_content(ref, data, str(path))
     return data
 
 
-def _parse_hash(value: object) -> str:
+def check_payload(data: object) -> bytes:
+    """Return what can be kept as a blob.
+
+    Raises:
+        InvalidEntry: not bytes, or more than ``MAX_BLOB_BYTES``.
+    """
+    if not isinstance(data, bytes):
+        raise InvalidEntry("$", f"a blob is bytes, not {type(data).__name__}")
+    if len(data) > MAX_BLOB_BYTES:
+        raise InvalidEntry("$", f"the blob has {len(data)} bytes, at most {MAX_BLOB_BYTES} (MAX_BLOB_BYTES)")
+    return data
+
+
+def check_content(ref: BlobRef | str, data: bytes, where: str) -> None:
+    """Refuse content that is not what its reference says.
+
+    Raises:
+        CorruptBlob: it has another hash.
+        InvalidEntry: the reference has another size.
+    """
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != hash_of(ref):
+        raise CorruptBlob(where, actual)
+    if isinstance(ref, BlobRef) and ref.size_bytes != len(data):
+        raise InvalidEntry("$.size_bytes", f"is {ref.size_bytes!r}; the blob of this hash has {len(data)} bytes")
+
+
+def hash_of(ref: object) -> str:
+    """Return the hash of a reference, or of its text in any case.
+
+    Raises:
+        InvalidEntry: it is no SHA-256.
+    """
+    value = ref.sha256 if isinstance(ref, BlobRef) else ref
     if isinstance(value, str) and len(value) == 64 and _HEX.issuperset(value.lower()):
         return value.lower()
     raise InvalidEntry("$.sha256", f"{value!r:.200} is no SHA-256; give its 64 hexadecimal digits")
