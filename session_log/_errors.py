@@ -27,7 +27,17 @@ A message says where, what, and what to do: ``where: what (detail); remedy``.
 
 
 class SessionLogError(Exception):
-    """The base of every error this library raises on purpose."""
+    """The base of every error this library raises on purpose. Errors cross processes: they pickle as they are."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[SessionLogError], args: tuple[object, ...], fields: dict[str, object]) -> SessionLogError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class CallerError(SessionLogError):

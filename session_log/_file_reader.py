@@ -8,7 +8,7 @@ from typing import Final
 
 from session_log import _layout
 from session_log._committed import committed_end, count_lines, read_span
-from session_log._errors import HeadMoved, NotFound, UnsafePath
+from session_log._errors import CorruptSegment, HeadMoved, NotFound, UnsafePath
 from session_log._frame import check_counts, committed_length, newlines, split_committed
 from session_log._ids import parse_id
 
@@ -24,6 +24,7 @@ class _Descriptor:
     """A descriptor that is closed with its last reference: an iterator may be dropped before its first step."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self.fd = -1
         self.fd = _layout.open_file(path, os.O_RDONLY)
 
@@ -125,6 +126,11 @@ class FileReader:
         self._known[key] = found.st_ino, entries, end
         return entries, end
 
+    def read_span(self, session_id: str, segment_id: str, start: int, stop: int) -> bytes:
+        """Return the bytes from ``start`` to ``stop``, which are known to be committed."""
+        file = _Descriptor(self._path(parse_id(session_id), parse_id(segment_id)))
+        return read_span(file.fd, start, stop)
+
     def last_line(self, session_id: str, segment_id: str) -> bytes:
         """Return the last committed line, found from the end."""
         end = self.position(session_id, segment_id)[1]
@@ -216,6 +222,8 @@ def _skip_lines(fd: int, lines: int, end: int) -> int:
     while lines > 0 and at < end:
         block = read_span(fd, at, min(at + BLOCK_BYTES, end))
         count = newlines(block)
+        if not block:
+            return at
         if count < lines:
             lines -= count
             at += len(block)
@@ -236,6 +244,9 @@ def _blocks(file: _Descriptor, at: int, end: int, limit: int | None) -> Iterator
             block = read_span(fd, at, min(at + size, end))
             cut = block.rfind(b"\n") + 1
             if not cut:
+                if at + len(block) < min(at + size, end):
+                    lines = count_lines(fd, 0, at)
+                    raise CorruptSegment(file.path, lines + 1, at, "got shorter while it was read; read it again")
                 if at + len(block) >= end:
                     return
                 size *= 4  # a line longer than a block

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from session_log._check import scrub
 from session_log._entries import (
     POD_SCOPE_DOMAIN,
     ROLLBACK_DOMAIN,
@@ -256,7 +257,7 @@ def system_text(entry: SystemItemEntry) -> str:
     item = entry.item
     if isinstance(item, Unknown):
         body = from_raw(item.raw).get("body")
-        return body if isinstance(body, str) else f"[{item.kind}]"
+        return scrub(body) if isinstance(body, str) else f"[{item.kind}]"
     if isinstance(item, Workflow):
         return item.body if item.body is not None else f"/{item.slug}"
     return item.body

@@ -10,16 +10,16 @@ import msgspec
 
 from session_log._check import MAX_INTEGER
 from session_log._clock import new_segment_id, now_ms
-from session_log._codec import encode_struct, prepare
+from session_log._codec import encode_struct
 from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
 from session_log._errors import InvalidCut, InvalidEntry, InvalidId, NotFound
 from session_log._fold import effective_order
-from session_log._frame import MAX_LINE_BYTES
+from session_log._frame import MAX_LINE_BYTES, newlines
 from session_log._ids import parse_id
 from session_log._inline import Inlined
 from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
-from session_log._store import BlockReader, Store
+from session_log._store import Store
 from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
 
 MAX_REMEMBERED = 64
@@ -46,10 +46,12 @@ def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
             cuts = _remembered.get(store, {}).get((session_id, segment_id))  # type: ignore[call-overload]
         except TypeError:
             cuts = None
-    length = store.length(session_id, segment_id)
-    if cuts is not None and cuts.entries == length:
+    position = getattr(store, "position", None)
+    length, size = position(session_id, segment_id) if position else (store.length(session_id, segment_id), None)
+    if cuts is not None and cuts.entries == length and size in (None, cuts.byte_offset):
         return cuts
-    if cuts is None or cuts.rolled_back or cuts.entries > length:
+    grown = cuts is not None and cuts.entries < length and (size is None or cuts.byte_offset < size)
+    if cuts is None or cuts.rolled_back or not grown:
         cuts = _all_cuts(store, session_id, segment_id)
     else:
         fresh = list(_lines(store, session_id, segment_id, cuts.entries, cuts.byte_offset))
@@ -85,8 +87,7 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
     segment: str | None = segment_id
     bound: int | None = None
     tail: tuple[str, Cut] | None = None  # where the turn goes on, if it is the last one that a child inherits
-    turns: set[int] = set()
-    ceiling = MAX_INTEGER
+    seen: list[tuple[Cuts, str | None]] = []
     for _ in range(MAX_FORK_DEPTH + 2):
         if segment is None:
             break
@@ -96,8 +97,7 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
         except (NotFound, InvalidId):
             lineage(store, session_id, segment_id)  # says whose parent is not there
             raise
-        turns.update(n for n in cuts.turns() if n <= ceiling and (n > cuts.turn_base or parent is None))
-        ceiling = cuts.turn_base
+        seen.append((cuts, parent))
         if turn == 0 and parent is None:
             return segment, cuts.first()
         cut = cuts.at_turn(turn) if turn > cuts.turn_base else None
@@ -109,7 +109,17 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
             return tail
         segment, bound = parent, parent_bound
     lineage(store, session_id, segment_id)  # says what is wrong, if it is too deep, or a circle
-    raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(sorted(turns), turn))
+    raise InvalidCut(path, f"there is no turn {turn}", nearest_turns(_nameable(seen), turn))
+
+
+def _nameable(seen: list[tuple[Cuts, str | None]]) -> list[int]:
+    """Return the turns that a segment and its ancestors have, those inherited included."""
+    turns: set[int] = set()
+    ceiling = MAX_INTEGER
+    for cuts, parent in seen:
+        turns.update(n for n in cuts.turns() if n <= ceiling and (n > cuts.turn_base or parent is None))
+        ceiling = cuts.turn_base
+    return sorted(turns)
 
 
 def _parent(cuts: Cuts) -> tuple[str | None, int | None]:
@@ -180,7 +190,7 @@ def create_child(
         forked_from=origin,
         v=FORMAT_VERSION,
     )
-    line = prepare(entry)[0]
+    line = encode_struct(entry)  # every part of it was read, or checked, before
     store.create_segment(session_id, segment_id, [line, *lines])
     return Child(segment_id, entry, line)
 
@@ -188,10 +198,11 @@ def create_child(
 def _line_at(store: Store, session_id: str, segment_id: str, entries: int, cuts: Cuts) -> tuple[bytes, int]:
     """Return the last of the first ``entries`` lines, and where it ends."""
     cut = cuts.cut_at(entries)
-    if cut is not None and isinstance(store, BlockReader):
-        begin = cut.byte_offset - cut.tail_bytes
-        data = b"".join(store.read_blocks(session_id, segment_id, entries - 1, entries, offset=begin))
-        return data[:-1], cut.byte_offset
+    span = getattr(store, "read_span", None)
+    if cut is not None and span is not None:
+        data = span(session_id, segment_id, cut.byte_offset - cut.tail_bytes, cut.byte_offset)
+        if data[-1:] == b"\n" and newlines(data) == 1:
+            return data[:-1], cut.byte_offset
     line, byte_offset = b"", 0
     for block in read_blocks(store, session_id, segment_id, 0, entries):
         line, byte_offset = last_line_of(block.data), block.byte_offset + len(block.data)

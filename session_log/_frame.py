@@ -250,7 +250,13 @@ def _end_behind(window: bytes, start: int, count: int, end: int) -> int:
     floor = start
     for _ in range(count):
         floor = window.index(b"\n", floor) + 1
-    return _without_nul_tail(window, floor, end)
+    committed = _without_nul_tail(window, floor, end)
+    # zeros from within this batch up to the followers of a later one, whose first line they hide: one torn stretch
+    if window.find(b"\0", start, floor) >= 0 and all(
+        marks_of(line).batch == 0 for line in window[floor:committed].splitlines()
+    ):
+        return start
+    return committed
 
 
 def _last_header(window: bytes, end: int) -> tuple[int, int] | None:

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from session_log._codec import DECODE_ERRORS, decode_known_lines, decode_line
+from session_log._codec import decode_line, decode_plain_lines
 from session_log._entries import FORMAT_VERSION, LogEntry, SegmentStart
 from session_log._errors import CorruptSegment, InvalidEntry, UnsupportedVersion
-from session_log._frame import newlines
 from session_log._state import Damage, Head
-from session_log._store import BlockReader, Store
+from session_log._store import Store
 
 _GROUP_LINES = 512
 
@@ -29,7 +28,7 @@ class Block(msgspec.Struct, frozen=True):
 
 def where(store: Store, session_id: str, segment_id: str) -> str:
     """Return how to name a segment in a message: its path, if it has one."""
-    path_of = getattr(store, "segment_path", None)  # (isinstance of a Protocol costs microseconds)
+    path_of = getattr(store, "segment_path", None)
     return str(path_of(session_id, segment_id)) if path_of is not None else f"{session_id}/{segment_id}"
 
 
@@ -80,8 +79,9 @@ def read_blocks(
 def _raw_blocks(
     store: Store, session_id: str, segment_id: str, start: int, stop: int | None, offset: int | None
 ) -> Iterator[bytes]:
-    if isinstance(store, BlockReader):
-        yield from store.read_blocks(session_id, segment_id, start, stop, offset=offset)
+    in_blocks = getattr(store, "read_blocks", None)  # see BlockReader; isinstance of a Protocol costs microseconds
+    if in_blocks is not None:
+        yield from in_blocks(session_id, segment_id, start, stop, offset=offset)
         return
     group: list[bytes] = []
     for line in store.read(session_id, segment_id, start, stop):
@@ -96,12 +96,9 @@ def _raw_blocks(
 def _entries(
     data: bytes, path: str, first_line: int, byte_offset: int, damage: list[Damage] | None
 ) -> list[LogEntry | None]:
-    try:
-        entries: list[LogEntry | None] = decode_known_lines(data)
-        if len(entries) == newlines(data):
-            return entries
-    except DECODE_ERRORS:
-        pass
+    plain = decode_plain_lines(data)
+    if plain is not None:
+        return plain  # type: ignore[return-value]  # a list of entries is one of entries and Nones
     return [*_one_by_one(data, path, first_line, byte_offset, damage)]
 
 

@@ -5,6 +5,8 @@ exactly what it had recorded (or raises, if so asked), so nothing of either is l
 the state; what is in the state is on file.
 """
 
+import contextlib
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -14,10 +16,10 @@ from session_log._at_fork import renew_after_fork
 from session_log._check import PLAIN
 from session_log._codec import encode_struct, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
-from session_log._errors import AppendUnknown, HeadMoved, SegmentBusy, SessionLogError, WriterClosed
+from session_log._errors import AppendUnknown, CorruptSegment, HeadMoved, SegmentBusy, SessionLogError, WriterClosed
 from session_log._fold import Fold
 from session_log._forking import create_child, fork_from
-from session_log._frame import MAX_LINE_BYTES, batch_of, framed
+from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines
 from session_log._lineage import Restored, last_line_of, restore_span
 from session_log._reader import where
 from session_log._recording import recordable
@@ -30,6 +32,16 @@ _FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 _plain = PLAIN.get
 
 
+def current_flow() -> tuple[int, int]:
+    """Return what tells the present flow of control from others: its thread, and its asyncio task if there is one."""
+    asyncio = sys.modules.get("asyncio")
+    task = None
+    if asyncio is not None:
+        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
+            task = asyncio.current_task()
+    return threading.get_ident(), id(task)
+
+
 class Recorder:
     """Position and state of one writer. Safe for threads; each method takes the lock."""
 
@@ -40,7 +52,7 @@ class Recorder:
         self._on_conflict = on_conflict
         self._exclusive = exclusive
         self._lock = threading.RLock()
-        self._batches: dict[int, list[tuple[bytes, LogEntry]]] = {}
+        self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
         self._closed: str | None = None
         self._guarded = False  # a batch is open or the writer is closed: append takes the careful way
         self._depth = depth
@@ -153,7 +165,8 @@ class Recorder:
                 length = self._append(data, 1, before[0], kind in _FINAL)
             except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
                 return self._failed(exc)
-            self._last_ts = entry.ts  # type: ignore[union-attr]
+            if entry.ts > self._last_ts:  # type: ignore[union-attr]  # noqa: PLR1730  (a call would cost more)
+                self._last_ts = entry.ts  # type: ignore[union-attr]
             self._fresh.append(entry)
             self._position = length, before[1] + len(data), data  # the last step: from here on it counts
             self._doubt = None
@@ -184,7 +197,7 @@ class Recorder:
 
     def _append_many(self, lines: list[bytes], entries: list[LogEntry]) -> int:
         if self._guarded:
-            batch = self._batches.get(threading.get_ident())
+            batch = self._batches.get(current_flow())
             if batch is not None:
                 batch.extend(zip(lines, entries, strict=True))
                 return self._position[0] + len(batch)
@@ -208,7 +221,7 @@ class Recorder:
         """Take into position and state what was in doubt and is on file."""
         assert self._doubt is not None
         data, entries = self._doubt
-        self._last_ts = max(self._last_ts, getattr(entries[-1], "ts", 0))
+        self._last_ts = max(self._last_ts, *[getattr(entry, "ts", 0) for entry in entries])
         self._fresh.extend(entries)
         self._position = length, self._position[1] + len(data), data
         self._doubt = None
@@ -251,15 +264,16 @@ class Recorder:
         fold = self._folded()
         lines = data[:-1].split(b"\n") if data else []
         length, byte_offset, tail = self._position
-        self._appender.close()
         if self._depth > MAX_FORK_DEPTH:  # too long a chain to refer to: the fork stands alone, the chain begins anew
             child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
             self._go_on_in(child, depth=1)
             return self._append_many(lines, list(entries))
+        self._refuse_rewritten()
         origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(last_line_of(tail)))
         made = create_child(
             self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts
         )
+        self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id
         self._depth += 1
         self._stand(1, len(made.line) + 1, made.line + b"\n", made.start.ts)
@@ -269,6 +283,25 @@ class Recorder:
             self._advance(1 + len(lines))
         self._take_hold()
         return self._position[0]
+
+    def _refuse_rewritten(self) -> None:
+        """Make sure that the segment still holds what this writer recorded: a fork refers to it.
+
+        Raises:
+            CorruptSegment: it was rewritten by something else.
+        """
+        length, byte_offset, tail = self._position
+        count = newlines(tail)
+        span = getattr(self._store, "read_span", None)
+        if span is not None:
+            found = span(self._session_id, self._segment_id, byte_offset - len(tail), byte_offset)
+        else:
+            lines = self._store.read(self._session_id, self._segment_id, length - count, length)
+            found = b"".join(line + b"\n" for line in lines)
+        if found != tail:
+            self._close("the segment was rewritten by something else")
+            reason = f"was rewritten by something else; this writer had left {length} lines in {byte_offset} bytes"
+            raise CorruptSegment(self._where(), length, byte_offset, reason)
 
     def _go_on_in(self, segment_id: str, *, depth: int) -> None:
         """Leave the segment for another one of the session."""

@@ -89,10 +89,12 @@ def take_back_unsynced(fd: int, path: str, durable: int, unit: int) -> None:
     if between:
         _keep(beside(path, ".torn"), [between], durable=True)
     os.ftruncate(fd, durable)
-    sync(fd)
-    if between:
-        write_all(fd, between)
+    try:
         sync(fd)
+    finally:  # a disk that fails again must not cost what was acknowledged its place in the file
+        if between:
+            write_all(fd, between)
+    sync(fd)
 
 
 def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:

@@ -37,8 +37,9 @@ from session_log._owner import leave_note, living_owner, remove_note
 
 LOCK_TIMEOUT_S: Final = 10.0
 """How long an append waits for other appends; an append takes microseconds, a sync milliseconds."""
-_UNTOUCHED_S: Final = 20e-6
-"""Between two appends closer than this, the caller cannot have deleted the file: it is not looked at anew."""
+_UNTOUCHED_S: Final = 5e-6
+"""Between two appends whose starts are closer than this, the caller cannot have deleted the file: no system call that
+does so, with an append before it, is as fast. So it is not looked at anew."""
 _RECHECK_S: Final = 1e-3
 """Nor is it for longer than this, whatever others do: what goes in meanwhile went in just before the deletion."""
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -258,8 +259,13 @@ class SegmentFile:
                 reason = f"was cut to {size} bytes by something else; this writer had left {known}"
                 raise CorruptSegment(self.path, lines, size, reason)
             if size > known:
+                if known and os.pread(fd, 1, known - 1) != b"\n":
+                    reason = f"was rewritten by something else; this writer had left {entries} lines in {known} bytes"
+                    raise CorruptSegment(self.path, entries, known, reason)
                 end = committed_end(fd, size, known)
                 self.position = entries + count_lines(fd, known, end), end
+                if not known:
+                    self._durable = end
                 if end < size:
                     _repair.remove_torn_tail(fd, self.path, end, size, durable=self._final)
         except OSError as exc:
@@ -285,6 +291,7 @@ class SegmentFile:
             self._take_lock(self._fd)
         if size and (os.fstat(self._fd).st_size < size or count_lines(self._fd, 0, size) != entries):
             reason = f"was replaced by another file; this writer had left {entries} lines in {size} bytes"
+            self._broken = reason
             raise CorruptSegment(self.path, entries, size, reason)
 
     def _undo(self, fd: int, before: tuple[int, int], exc: BaseException) -> None:

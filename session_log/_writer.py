@@ -3,7 +3,6 @@
 What it does is in two parts: :class:`Recorder` gets entries behind the position; the verbs here make the entries.
 """
 
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from session_log._ids import parse_id
 from session_log._inputs import InputSegment
 from session_log._items import Item, ToolResult
 from session_log._lineage import lineage, restore_span
-from session_log._recorder import OnConflict, Recorder
+from session_log._recorder import OnConflict, Recorder, current_flow
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem
@@ -80,11 +79,11 @@ class SegmentWriter(Recorder):
 
     @contextmanager
     def batch(self) -> Iterator["SegmentWriter"]:
-        """Collect what this thread records inside into one write at the end: all of it is on file, or nothing.
+        """Collect what this thread (or asyncio task) records inside into one write at the end: all or nothing.
 
         An exception inside discards it. The state does not have it before the end.
         """
-        me = threading.get_ident()
+        me = current_flow()
         with self._lock:
             if me in self._batches:
                 raise CallerError(f"{self!r}: a batch is open already; batches do not nest")
@@ -128,7 +127,7 @@ class SegmentWriter(Recorder):
         with self._lock:
             if turn_count is None:
                 self._settle()
-                pending = self._batches.get(threading.get_ident(), [])
+                pending = self._batches.get(current_flow(), [])
                 turn_count = self._folded().turn_count + 1
                 turn_count += sum(isinstance(entry, e.TurnEnd) for _, entry in pending)
             return self.append(e.TurnEnd(ts=self._now(), turn_count=turn_count))
@@ -179,7 +178,7 @@ class SegmentWriter(Recorder):
         """
         with self._lock:
             self._settle()
-            if self._batches.get(threading.get_ident()) is not None:
+            if self._batches.get(current_flow()) is not None:
                 raise CallerError(f"{self!r}: no rollback inside a batch; leave the batch, or raise to discard it")
             cuts = cuts_for(self._store, self._session_id, self._segment_id)
             if type(to_entries) is not int or not 1 <= to_entries <= self._position[0]:

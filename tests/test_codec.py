@@ -43,7 +43,7 @@ from session_log import (
     encode_line,
 )
 from session_log import _tolerant as tolerant
-from session_log._codec import decode_known_lines, prepare
+from session_log._codec import decode_plain_lines, prepare
 from session_log._frame import mark
 from session_log._trace import decode_trace, encode_trace
 from strategies import entries, later_objects, payloads, plain_payloads, texts, trace_entries
@@ -135,9 +135,8 @@ def test_the_fast_and_the_tolerant_reader_agree(entry: LogEntry) -> None:
     line = encode_line(entry)
 
     assert tolerant.decode(line) == entry
-    try:
-        fast = decode_known_lines(line + b"\n")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    fast = decode_plain_lines(line + b"\n")
+    if fast is None:
         assert b"\\u" in line or isinstance(entry, UnknownEntry) or b"Unknown(" in repr(entry).encode()
     else:
         assert fast == [entry]

@@ -318,9 +318,18 @@ def test_an_append_is_not_empty() -> None:
 def test_a_batch_has_at_most_max_batch_lines() -> None:
     """The limit itself is allowed."""
     assert len(framed([LINE] * MAX_BATCH_LINES)) == MAX_BATCH_LINES
-    for make in (framed, framed_whole, batch_of):
+    for make in (framed, batch_of):
         with pytest.raises(InvalidEntry, match="MAX_BATCH_LINES"):
             make([LINE] * (MAX_BATCH_LINES + 1))
+
+
+def test_a_segment_may_be_created_with_any_number_of_lines() -> None:
+    """It appears whole, so no reader has to look for the first line of a batch; what is marked in it must be whole."""
+    assert len(framed_whole([LINE] * (MAX_BATCH_LINES + 1))) == MAX_BATCH_LINES + 1
+    assert framed_whole([LINE, *mark([LINE] * 3)]) == [LINE, *mark([LINE] * 3)]
+    with pytest.raises(InvalidEntry, match="not whole") as caught:
+        framed_whole([LINE, *mark([LINE] * 3)[:2]])
+    assert caught.value.path == "$[1]"
 
 
 def test_a_line_and_a_batch_have_at_most_so_many_bytes() -> None:
