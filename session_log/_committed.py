@@ -6,7 +6,7 @@ from typing import Final
 from session_log._frame import committed_length, newlines
 
 _CHUNK: Final = 1 << 20
-_WINDOW: Final = 1 << 18
+_WINDOW: Final = 1 << 20
 
 
 def committed_end(fd: int, size: int, start: int = 0) -> int:

@@ -102,13 +102,17 @@ class Fold:
         entry: Any  # its type is what the table and the tests below go by
         for entry in entries:
             kind = type(entry)
-            if kind is AssistantItem or kind is ToolResultEntry:  # most lines, so without a call
+            if kind is AssistantItem or kind is ToolResultEntry:  # the most frequent kinds without a call
                 item = entry.item
                 history.append(item)
                 if type(item) is ToolCall:
                     calls.append(item)
                 elif type(item) is ToolResult:
                     self._answer(item.call_id)
+            elif kind is LlmUsage:
+                self.usage.append(usage_record(entry))
+            elif kind is TurnEnd:
+                self.turn_count = entry.turn_count
             else:
                 handlers[kind](self, entry)
                 if kind is SegmentStart:
@@ -181,9 +185,6 @@ class Fold:
     def _system_item(self, entry: SystemItemEntry) -> None:
         self.history.append(Message("system", (Text(system_text(entry)),)))
 
-    def _turn_end(self, entry: TurnEnd) -> None:
-        self.turn_count = entry.turn_count
-
     def _run_ended(self, entry: RunCompleted | RunErrored) -> None:
         self.interrupted = entry.interrupted
 
@@ -192,9 +193,6 @@ class Fold:
 
     def _config_changed(self, entry: ConfigChanged) -> None:
         self.config = entry.config
-
-    def _llm_usage(self, entry: LlmUsage) -> None:
-        self.usage.append(usage_record(entry))
 
     def _extension_entry(self, entry: Extension) -> None:
         if entry.domain == ROLLBACK_DOMAIN:
@@ -218,12 +216,10 @@ _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
     Invoke: Fold._invoke,
     UserInput: Fold._user_input,
     SystemItemEntry: Fold._system_item,
-    TurnEnd: Fold._turn_end,
     RunCompleted: Fold._run_ended,
     RunErrored: Fold._run_ended,
     PausedTurnAbandoned: Fold._abandoned,
     ConfigChanged: Fold._config_changed,
-    LlmUsage: Fold._llm_usage,
     Extension: Fold._extension_entry,
     UnknownEntry: Fold._unknown,
     type(None): Fold._nothing,

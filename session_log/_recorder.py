@@ -54,7 +54,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
         self._closed: str | None = None
-        self._guarded = False  # a batch is open or the writer is closed: append takes the careful way
+        self._guarded = False  # a batch is open, the writer closed, or an append in doubt: append takes the careful way
         self._depth = depth
         renew_after_fork(self)
         self._adopt(restored)
@@ -76,7 +76,7 @@ class Recorder:
         self._last_ts = last_ts
         self._fresh: list[LogEntry] = []  # recorded, not folded yet
         self._fresh_from = entries
-        self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # in an append that has not returned
+        self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # interrupted before it was known
 
     def _take_hold(self) -> None:
         """Open the segment for appending; exclusively, if so asked, or go on in a fork if somebody else has it so."""
@@ -153,23 +153,23 @@ class Recorder:
             line = encode_struct(entry)
         except UnicodeEncodeError:
             return self.append_entries((entry,))
+        if len(line) > MAX_LINE_BYTES:
+            prepare(entry)  # says so
         lock = self._lock
         lock.acquire()
         try:
-            if self._guarded or self._doubt is not None or len(line) > MAX_LINE_BYTES:
-                return self._append_carefully(*prepare(entry))
-            data = line + b"\n"
-            self._doubt = data, (entry,)
+            if self._guarded:
+                return self._append_many([line], [entry])
             before = self._position
+            data = line + b"\n"
             try:
                 length = self._append(data, 1, before[0], kind in _FINAL)
+                if entry.ts > self._last_ts:  # type: ignore[union-attr]  # noqa: PLR1730  (a call would cost more)
+                    self._last_ts = entry.ts  # type: ignore[union-attr]
+                self._fresh.append(entry)
+                self._position = length, before[1] + len(data), data
             except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
-                return self._failed(exc)
-            if entry.ts > self._last_ts:  # type: ignore[union-attr]  # noqa: PLR1730  (a call would cost more)
-                self._last_ts = entry.ts  # type: ignore[union-attr]
-            self._fresh.append(entry)
-            self._position = length, before[1] + len(data), data  # the last step: from here on it counts
-            self._doubt = None
+                return self._failed(exc, before, data, (entry,))
             return length
         finally:
             lock.release()
@@ -192,9 +192,6 @@ class Recorder:
         with self._lock:
             return self._append_many(lines, kept)
 
-    def _append_carefully(self, line: bytes, entry: LogEntry) -> int:
-        return self._append_many([line], [entry])
-
     def _append_many(self, lines: list[bytes], entries: list[LogEntry]) -> int:
         if self._guarded:
             batch = self._batches.get(current_flow())
@@ -209,32 +206,36 @@ class Recorder:
         kinds = set(map(type, entries))
         plain = len(lines) > 1 and UnknownEntry not in kinds  # raw lines from elsewhere may carry marks of their own
         data = batch_of(lines) if plain else b"\n".join(framed(lines)) + b"\n"
-        self._doubt = data, entries
+        before = self._position
         try:
-            length = self._append(data, len(lines), self._position[0], not kinds.isdisjoint(_FINAL))
+            length = self._append(data, len(lines), before[0], not kinds.isdisjoint(_FINAL))
+            self._advance(length, data, entries)
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
-            return self._failed(exc)
-        self._advance(length)
+            return self._failed(exc, before, data, entries)
         return length
 
-    def _advance(self, length: int) -> None:
-        """Take into position and state what was in doubt and is on file."""
-        assert self._doubt is not None
-        data, entries = self._doubt
+    def _advance(self, length: int, data: bytes, entries: Sequence[LogEntry]) -> None:
+        """Take into state and position what is on file."""
         self._last_ts = max(self._last_ts, *[getattr(entry, "ts", 0) for entry in entries])
         self._fresh.extend(entries)
         self._position = length, self._position[1] + len(data), data
-        self._doubt = None
 
-    def _failed(self, exc: BaseException) -> int:
-        """Go on in a fork if that is what the error asks for; else raise it. What is left in doubt is settled later."""
-        doubt = self._doubt
-        if isinstance(exc, SessionLogError):
-            self._doubt = None
-        if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork" and doubt is not None:
-            return self._fork_here(*doubt)
+    def _failed(
+        self, exc: BaseException, before: tuple[int, int, bytes], data: bytes, entries: Sequence[LogEntry]
+    ) -> int:
+        """Go on in a fork if that is what the error asks for; else raise it, with position and state as they were.
+
+        Whether the lines are on file is certain after an error of ours. After an interrupt it is found out later.
+        """
+        self._position = before
+        del self._fresh[before[0] - self._fresh_from :]
+        if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
+            return self._fork_here(data, entries)
         if isinstance(exc, AppendUnknown):
             self._close("an append had an unknown outcome")
+        elif not isinstance(exc, SessionLogError):
+            self._doubt = data, entries
+            self._guarded = True
         raise exc
 
     def _close(self, reason: str) -> None:
@@ -246,16 +247,13 @@ class Recorder:
         """After an interrupt in the middle of an append: find out whether its lines are on file."""
         if self._doubt is None:
             return
-        data, _ = self._doubt
-        entries, _, tail = self._position
-        if tail is data:  # interrupted after the last step
-            self._doubt = None
-            return
-        del self._fresh[entries - self._fresh_from :]
+        data, recorded = self._doubt
+        start = self._position[0]
         lines = data[:-1].split(b"\n")
-        if list(self._store.read(self._session_id, self._segment_id, entries, entries + len(lines))) == lines:
-            self._advance(entries + len(lines))
+        if list(self._store.read(self._session_id, self._segment_id, start, start + len(lines))) == lines:
+            self._advance(start + len(lines), data, recorded)
         self._doubt = None
+        self._guarded = bool(self._batches) or self._closed is not None
 
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,8 +277,7 @@ class Recorder:
         self._stand(1, len(made.line) + 1, made.line + b"\n", made.start.ts)
         fold.extend((made.start,))
         if lines:
-            self._doubt = data, entries
-            self._advance(1 + len(lines))
+            self._advance(1 + len(lines), data, entries)
         self._take_hold()
         return self._position[0]
 

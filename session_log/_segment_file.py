@@ -138,8 +138,8 @@ class SegmentFile:
                     raise StoreUnavailable(self.path, f"only {written} of {len(data)} bytes could be written")
                 entries += count
                 self.position = entries, size + written
-                if final or self._always:
-                    self._sync(fd, size, final)
+                if self._always or (final and self._final):
+                    self._sync(fd, size)
             except BaseException as exc:
                 self._undo(fd, before, exc)
                 raise
@@ -302,9 +302,7 @@ class SegmentFile:
         if isinstance(exc, OSError):
             raise unavailable(self.path, exc) from exc
 
-    def _sync(self, fd: int, unit: int, final: bool) -> None:
-        if not self._always and not (final and self._final):
-            return
+    def _sync(self, fd: int, unit: int) -> None:
         try:
             _repair.sync(fd)
             self._durable = self.position[1]

@@ -96,7 +96,7 @@ class SegmentWriter(Recorder):
         finally:
             with self._lock:
                 del self._batches[me]
-                self._guarded = bool(self._batches) or self._closed is not None
+                self._guarded = bool(self._batches) or self._closed is not None or self._doubt is not None
         with self._lock:
             self._append_many([line for line, _ in collected], [entry for _, entry in collected])
 

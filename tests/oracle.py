@@ -257,18 +257,19 @@ class Oracle:
         """Return, for each turn that can be named, the segment and number of lines after it.
 
         It ends before the next one begins: its usage and its run's end come after its ``turn_end``, and belong to it.
+        So do the first lines of a segment that starts with turns of its own; turn 0 is right after the start.
         """
-        view = self.view(segment_id)
-        root = view[0][0]
-        found = {self.base(segment_id).turn_count: (root, 1), 0: (root, 1)}
+        view, before = self.view(segment_id), self.base(segment_id).turn_count
+        found = {}
         for at, (_, _, line) in enumerate(view):
-            if isinstance(line, sl.TurnEnd):
+            if at == 0 or isinstance(line, sl.TurnEnd):
                 stop = at + 1
                 while stop < len(view) and not isinstance(view[stop][2], _OPENERS):
                     stop += 1
                 last_segment, last_at, _ = view[stop - 1]
-                found[line.turn_count] = (last_segment, last_at + 1)
-        return found
+                turn = line.turn_count if isinstance(line, sl.TurnEnd) else before
+                found[turn] = (last_segment, last_at + 1)
+        return found | {0: (view[0][0], 1)}
 
     def parts_a_call(self, segment_id: str, entries: int) -> bool:
         """Tell whether a cut after ``entries`` lines is between a call and its result, in the segment's own lines."""

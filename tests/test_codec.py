@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
