@@ -227,8 +227,11 @@ class FsStore(FileReader):
 
     def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         file = self._files.get(key)
-        known = file.known() if file is not None else None
-        return known or super()._last_known(key)
+        written = file.known() if file is not None else None
+        counted = super()._last_known(key)
+        if written is None or counted is None:
+            return written or counted
+        return max(written, counted, key=lambda known: known[2])
 
     def _forget(self, files: "OrderedDict[Key, SegmentFile]", key: Key, file: SegmentFile) -> None:
         """Drop a descriptor after an error: the next append opens and looks anew."""

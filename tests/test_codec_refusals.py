@@ -126,11 +126,12 @@ def nested(levels: int, *, as_objects: bool) -> Any:
 def test_payloads_nest_to_a_limit(wrapper: str, as_objects: bool) -> None:
     """MAX_PAYLOAD_DEPTH levels come back; one more, a thousand more, or a cycle is refused, the path named."""
     make, path = WRAPPERS[wrapper]
-    deepest = make(nested(MAX_PAYLOAD_DEPTH, as_objects=as_objects))
+    too_deep = nested(MAX_PAYLOAD_DEPTH, as_objects=as_objects), nested(5_000, as_objects=as_objects), CYCLE
 
-    assert decode_line(encode_line(deepest)) == deepest
-    for value in (nested(MAX_PAYLOAD_DEPTH + 1, as_objects=as_objects), nested(5_000, as_objects=as_objects), CYCLE):
-        for beside in (0, 2**70):
+    for beside in (0, 2**70):
+        deepest = make([nested(MAX_PAYLOAD_DEPTH - 1, as_objects=as_objects), beside])
+        assert decode_line(encode_line(deepest)) == deepest
+        for value in too_deep:
             error = refused(make([value, beside]))
             assert error.path.startswith(f"{path}[0]") and "MAX_PAYLOAD_DEPTH" in error.reason
 
@@ -207,8 +208,11 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(entry: LogEntry, wrong
 
     error = refused(put(wrong))
 
-    assert error.path == path, (error.reason, put(wrong))
-    assert str(error) == f"{path}: {error.reason}"
+    if isinstance(wrong, msgspec.Struct):  # of another union, but perhaps with the tag of one that belongs here
+        assert error.path.startswith(path), (error.reason, put(wrong))
+    else:
+        assert error.path == path, (error.reason, put(wrong))
+    assert str(error) == f"{error.path}: {error.reason}"
 
 
 @pytest.mark.parametrize("wrong", [5, None, "ab", {"a": 1}, [{"domain": "d", "payload": 1}], object()], ids=repr)

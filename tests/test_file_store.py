@@ -117,7 +117,7 @@ def readings(store: FsStore, ids: Ids) -> dict[str, Callable[[], object]]:
 
 def command(function: Callable[..., None], *arguments: object) -> list[str]:
     program = "import importlib, sys; getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(*sys.argv[3:])"
-    return [sys.executable, "-c", program, Path(__file__).stem, function.__name__, *map(str, arguments)]
+    return [sys.executable, "-c", program, function.__module__, function.__name__, *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:

@@ -197,6 +197,7 @@ LIMITS = (
 )
 
 ROOMS = ("adapters", "cli", "importers", "sql", "stores", "testing")
+OURS = {"session_log", "msgspec", "orjson", "__mp_main__"} | sys.stdlib_module_names
 SLOW = ("asyncio", "email", "http", "importlib.metadata", "multiprocessing", "ssl", "subprocess", "unittest")
 
 
@@ -356,7 +357,7 @@ def _loaded_by(statement: str) -> set[str]:
 
 
 def _third_party(loaded: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in loaded} - {"session_log", "msgspec", "orjson", "__mp_main__"} - sys.stdlib_module_names
+    return {name.partition(".")[0] for name in loaded} - OURS
 
 
 def test_importing_the_door_is_light() -> None:
