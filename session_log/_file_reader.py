@@ -15,6 +15,7 @@ from session_log._ids import parse_id
 BLOCK_BYTES: Final = 1 << 18
 """How much is read at once: small enough for the processor's cache, large enough to forget the call."""
 MAX_KNOWN: Final = 4096
+_NEAR_LINES: Final = 2048
 _FIRST_NAP_S: Final = 0.0005
 _LAST_NAP_S: Final = 0.01
 Key = tuple[str, str]
@@ -77,8 +78,32 @@ class FileReader:
             offset = 0  # the first line is there with the file, or the segment was never created
         if offset is None or stop is None:
             end = committed_end(file.fd, end)
-        at = offset if offset is not None else _skip_lines(file.fd, start, end)
+        at = offset if offset is not None else self._byte_of(file.fd, (session_id, segment_id), start, end)
         return _blocks(file, at, end, None if stop is None else stop - start)
+
+    def _byte_of(self, fd: int, key: Key, start: int, end: int) -> int:
+        """Return where line ``start`` begins: counted from the end that is known, if that is near, else from the start."""
+        known = self._last_known((parse_id(key[0]), parse_id(key[1])))
+        if (
+            known is None
+            or known[0] != os.fstat(fd).st_ino
+            or known[2] > end
+            or not 0 <= known[1] - start <= _NEAR_LINES
+        ):
+            return _skip_lines(fd, start, end)
+        _, entries, at = known
+        if start == entries:
+            return at
+        window = 1 << 16
+        while True:
+            tail = read_span(fd, max(0, at - window), at)
+            if newlines(tail) > entries - start or window >= at:
+                break
+            window *= 4
+        place = len(tail)
+        for _ in range(entries - start + 1):  # the newline of each line wanted, and the one before them
+            place = tail.rfind(b"\n", 0, place)
+        return at - len(tail) + place + 1
 
     def torn_bytes(self, session_id: str, segment_id: str, committed: int = 0) -> int:
         """Return how many uncommitted bytes there are at the tail right now, behind those that are known not to be."""
@@ -278,7 +303,7 @@ def _follow(path: str, file: _Descriptor, start: int, stop: Callable[[], bool] |
         size = BLOCK_BYTES
         ending = False
         while True:
-            buffer = os.pread(fd, size, at)
+            buffer = _behind(path, fd, at, size)
             if b"\0" in buffer:  # after a power cut: what is torn stays unread until the next writer removes it
                 buffer = buffer[: committed_length(buffer, whole=True)]
             lines, used = split_committed(buffer)
@@ -301,6 +326,21 @@ def _follow(path: str, file: _Descriptor, start: int, stop: Callable[[], bool] |
             nap = min(nap * 2, _LAST_NAP_S)
     finally:
         file.close()
+
+
+def _behind(path: str, fd: int, at: int, size: int) -> bytes:
+    """Return the bytes from ``at``, where a line was seen to end, if it still ends there.
+
+    Raises:
+        HeadMoved: what was returned was taken back, and something else written in its place.
+    """
+    if at == 0:
+        return os.pread(fd, size, at)
+    data = os.pread(fd, size + 1, at - 1)
+    if data[:1] not in (b"", b"\n"):
+        lines = count_lines(fd, 0, at)
+        raise HeadMoved(path, lines + 1, lines)
+    return data[1:]
 
 
 def _still_there(path: str, fd: int, at: int) -> None:

@@ -16,7 +16,15 @@ from typing import Final, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
-from session_log._errors import CallerError, HeadMoved, NotFound, SegmentExists, StoreUnavailable, UnsafePath
+from session_log._errors import (
+    AppendUnknown,
+    CallerError,
+    HeadMoved,
+    NotFound,
+    SegmentExists,
+    StoreUnavailable,
+    UnsafePath,
+)
 from session_log._file_reader import FileReader
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -263,6 +271,23 @@ class FsStore(FileReader):
             os.close(fd)
 
 
+def _sync_entry(folder: str, path: str) -> None:
+    """Sync a new entry into its folder, or take it back.
+
+    Raises:
+        StoreUnavailable: it is taken back.
+        AppendUnknown: not even that.
+    """
+    try:
+        _layout.sync_folder(folder)
+    except StoreUnavailable as exc:
+        try:
+            os.unlink(path)
+        except OSError as later:
+            raise AppendUnknown(path, f"{exc.reason}, and taking the segment back failed too ({later})") from exc
+        raise
+
+
 def _move_aside(folder: str, target: str) -> None:
     """Rename a folder into the trash; a session that was there before under the same id stays there, too."""
     place = target
@@ -299,7 +324,7 @@ def _create_whole(path: str, data: bytes, *, durable: bool) -> None:
             os.close(fd)
         os.link(temporary, path, follow_symlinks=False)
         if durable:
-            _layout.sync_folder(folder)
+            _sync_entry(folder, path)
     except (FileExistsError, FileNotFoundError):
         raise
     except OSError as exc:

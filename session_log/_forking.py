@@ -12,8 +12,8 @@ from session_log._check import MAX_INTEGER
 from session_log._clock import new_segment_id, now_ms
 from session_log._codec import encode_struct
 from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
-from session_log._errors import InvalidCut, InvalidEntry, InvalidId, NotFound
-from session_log._fold import effective_order
+from session_log._errors import CorruptSegment, InvalidCut, InvalidEntry, InvalidId, NotFound
+from session_log._fold import BadRollback, effective_order
 from session_log._frame import MAX_LINE_BYTES, newlines
 from session_log._ids import parse_id
 from session_log._inline import Inlined
@@ -64,7 +64,12 @@ def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
 
 
 def _all_cuts(store: Store, session_id: str, segment_id: str) -> Cuts:
-    return cuts_of(list(_lines(store, session_id, segment_id, 0, 0)))
+    lines = list(_lines(store, session_id, segment_id, 0, 0))
+    try:
+        return cuts_of(lines)
+    except BadRollback as exc:
+        offset = sum(size for _, size in lines[: exc.at])
+        raise CorruptSegment(where(store, session_id, segment_id), exc.at + 1, offset, str(exc)) from None
 
 
 def _lines(
@@ -93,6 +98,8 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
             break
         try:
             cuts = cuts_for(store, session_id, segment)
+            if bound is not None and cuts.rolled_back:  # as the child inherits it
+                cuts = cuts_of(list(_lines(store, session_id, segment, 0, 0))[:bound])
             parent, parent_bound = _parent(cuts)
         except (NotFound, InvalidId):
             lineage(store, session_id, segment_id)  # says whose parent is not there
@@ -140,14 +147,12 @@ def fork_from(
 ) -> str:
     """Create a child of a segment's first ``entries`` lines. ``anywhere``: also between a call and its result."""
     cuts = cuts_for(store, session_id, segment_id)
-    known, before = cuts, cuts
+    before = cuts
     if cuts.rolled_back:  # rare: what was rolled back may be cut as well, and was a state of its own
         lines = list(_lines(store, session_id, segment_id, 0, 0))
-        known = Cuts()
-        known.extend(lines)
         before = cuts_of(lines[:entries])
     if not anywhere:
-        refuse_bad_cut(known, where(store, session_id, segment_id), entries)
+        refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
     if copy_history:
         return _fork_alone(store, session_id, segment_id, entries, before.turn_at(entries))
     if cuts.depth is None:

@@ -4,9 +4,6 @@ The items and payloads are the raw bytes of the lines they were recorded in: not
 keys and numbers that this version does not know come through as they are.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
 
 from session_log._codec import encode_struct
@@ -29,28 +26,10 @@ from session_log._entries import (
 )
 from session_log._fold import system_text, usage_record
 from session_log._inputs import (
-    InputSegment,
     flatten_input,
 )
 from session_log._items import Message
-from session_log._payload import to_raw
-
-
-class _RawItem(msgspec.Struct):
-    item: msgspec.Raw
-
-
-class _RawHistory(msgspec.Struct):
-    history: list[msgspec.Raw]
-
-
-class _RawPayload(msgspec.Struct):
-    payload: msgspec.Raw
-
-
-_ITEM = msgspec.json.Decoder(_RawItem)
-_HISTORY = msgspec.json.Decoder(_RawHistory)
-_PAYLOAD = msgspec.json.Decoder(_RawPayload)
+from session_log._tolerant import elements_of, fields_of
 
 
 class Inlined:
@@ -64,7 +43,7 @@ class Inlined:
         self.history: list[msgspec.Raw] = []
         self.usage: list[UsageRecord] = []
         self.stale_usage = 0
-        self.user_segments: list[tuple[InputSegment, ...]] = []
+        self.user_segments: list[msgspec.Raw] = []
         self.extensions: list[SessionExtension] = []
         self.interrupted = False
 
@@ -74,7 +53,7 @@ class Inlined:
             interrupted=self.interrupted,
             usage=tuple(self.usage),
             usage_before_compaction=len(self.usage) if compacted else self.stale_usage,
-            user_segments=tuple(self.user_segments),
+            user_segments=tuple(self.user_segments),  # type: ignore[arg-type]  # raw JSON of segments
             extensions=tuple(self.extensions),
         )
         return None if carried == Carried() else carried
@@ -84,16 +63,17 @@ class Inlined:
         match entry:
             case SegmentStart():
                 self._start(entry, line)
-            case AssistantItem(item=item) | ToolResultEntry(item=item):
-                self.history.append(_raw(_ITEM, line, "item", item))
+            case AssistantItem() | ToolResultEntry():
+                self.history.append(msgspec.Raw(fields_of(line)["item"]))
             case UserInput():
                 self.history.append(msgspec.Raw(encode_struct(Message.user(flatten_input(entry.segments)))))
-                self.user_segments.append(entry.segments)
-                self._extend(entry.extensions)
+                fields = fields_of(line)
+                self.user_segments.append(msgspec.Raw(fields["segments"]))
+                self._extend(fields.get("extensions", b"[]"))
             case SystemItemEntry():
                 self.history.append(msgspec.Raw(encode_struct(Message.system(system_text(entry)))))
-            case Extension(domain=domain, payload=payload):
-                self.extensions.append(SessionExtension(domain, _raw(_PAYLOAD, line, "payload", payload)))
+            case Extension(domain=domain):
+                self.extensions.append(SessionExtension(domain, msgspec.Raw(fields_of(line)["payload"])))
             case LlmUsage():
                 self.usage.append(usage_record(entry))
             case Invoke():
@@ -105,9 +85,11 @@ class Inlined:
             case _:
                 return  # turn ends and configs are fields of the first line; unknown kinds are not ours to carry
 
-    def _extend(self, extensions: Iterable[SessionExtension]) -> None:
-        for extension in extensions:
-            self.extensions.append(SessionExtension(extension.domain, to_raw(extension.payload, "$.payload")))
+    def _extend(self, raw: bytes) -> None:
+        for element in elements_of(raw):
+            fields = fields_of(element)
+            domain = msgspec.json.decode(fields["domain"], type=str)
+            self.extensions.append(SessionExtension(domain, msgspec.Raw(fields["payload"])))
 
     def _start(self, entry: SegmentStart, line: bytes) -> None:
         origin = entry.forked_from
@@ -115,24 +97,12 @@ class Inlined:
             return
         self._clear()
         self._began = True
-        try:
-            self.history = [msgspec.Raw(bytes(item)) for item in _HISTORY.decode(line).history]
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self.history = [msgspec.Raw(encode_struct(item)) for item in entry.history]
+        fields = fields_of(line)
+        self.history = [msgspec.Raw(item) for item in elements_of(fields["history"])]
         if (carried := entry.carried) is not None:
+            raw = fields_of(fields["carried"])
             self.usage = list(carried.usage)
             self.stale_usage = carried.usage_before_compaction
-            self.user_segments = list(carried.user_segments)
+            self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.get("user_segments", b"[]"))]
             self.interrupted = carried.interrupted
-            self._extend(carried.extensions)
-
-
-def _raw(decoder: msgspec.json.Decoder[Any], line: bytes, name: str, value: Any) -> msgspec.Raw:
-    try:
-        return msgspec.Raw(bytes(getattr(decoder.decode(line), name)))
-    except (
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ):  # a lone surrogate: only the tolerant path splits it
-        return to_raw(value, f"$.{name}") if name == "payload" else msgspec.Raw(encode_struct(value))
+            self._extend(raw.get("extensions", b"[]"))

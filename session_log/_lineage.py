@@ -69,6 +69,9 @@ def lineage(
         if parent in seen:
             _broken(store, session_id, child, damage, BrokenLineage, f"its ancestors go in a circle through {parent}")
             break
+        if origin.entries < 1:
+            _broken(store, session_id, child, damage, BrokenLineage, f"it inherits {origin.entries} lines of {parent}")
+            break
         if len(spans) > MAX_FORK_DEPTH:
             reason = f"more than {MAX_FORK_DEPTH} ancestors (MAX_FORK_DEPTH); fork with copy_history=True"
             _broken(store, session_id, child, damage, BrokenLineage, reason)

@@ -113,8 +113,14 @@ def _no_constant(name: str) -> NoReturn:
 
 def own(value: Any) -> Any:
     """Return a copy of a JSON value that shares no mutable part with it."""
-    if isinstance(value, dict):
-        return {key: own(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [own(inner) for inner in value]
-    return value
+    if not isinstance(value, (dict, list)):
+        return value
+    copied: Any = value.copy()
+    todo = [copied]  # a list of what is left to do, because payloads of others may be nested deeper than Python calls
+    while todo:
+        container = todo.pop()
+        for key, inner in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(inner, (dict, list)):
+                container[key] = twin = inner.copy()
+                todo.append(twin)
+    return copied

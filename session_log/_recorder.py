@@ -16,7 +16,15 @@ from session_log._at_fork import renew_after_fork
 from session_log._check import PLAIN
 from session_log._codec import encode_struct, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
-from session_log._errors import AppendUnknown, CorruptSegment, HeadMoved, SegmentBusy, SessionLogError, WriterClosed
+from session_log._errors import (
+    AppendUnknown,
+    CallerError,
+    CorruptSegment,
+    HeadMoved,
+    SegmentBusy,
+    SessionLogError,
+    WriterClosed,
+)
 from session_log._fold import Fold
 from session_log._forking import create_child, fork_from
 from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines
@@ -55,6 +63,7 @@ class Recorder:
         self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
         self._closed: str | None = None
         self._guarded = False  # a batch is open, the writer closed, or an append in doubt: append takes the careful way
+        self._busy = False
         self._depth = depth
         renew_after_fork(self)
         self._adopt(restored)
@@ -124,11 +133,12 @@ class Recorder:
         fold = self._fold
         if fold is None:  # after a rollback
             fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
-            self._fold = fold
-        else:
+        elif self._fresh:
+            self._fold = None  # half folded, if this is interrupted
             fold.extend(self._fresh)
-        self._fresh.clear()
+        self._fresh = []
         self._fresh_from = self._position[0]
+        self._fold = fold
         return fold
 
     def _where(self) -> str:
@@ -155,24 +165,22 @@ class Recorder:
             return self.append_entries((entry,))
         if len(line) > MAX_LINE_BYTES:
             prepare(entry)  # says so
-        lock = self._lock
-        lock.acquire()
-        try:
-            if self._guarded:
+        with self._lock:
+            if self._guarded or self._busy:
                 return self._append_many([line], [entry])
             before = self._position
             data = line + b"\n"
             try:
+                self._busy = True
                 length = self._append(data, 1, before[0], kind in _FINAL)
                 if entry.ts > self._last_ts:  # type: ignore[union-attr]  # noqa: PLR1730  (a call would cost more)
                     self._last_ts = entry.ts  # type: ignore[union-attr]
                 self._fresh.append(entry)
                 self._position = length, before[1] + len(data), data
+                self._busy = False
             except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
                 return self._failed(exc, before, data, (entry,))
             return length
-        finally:
-            lock.release()
 
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
@@ -193,6 +201,10 @@ class Recorder:
             return self._append_many(lines, kept)
 
     def _append_many(self, lines: list[bytes], entries: list[LogEntry]) -> int:
+        if self._busy:
+            raise CallerError(
+                f"{self._where()}: an append of this thread is under way; do not append in a signal handler"
+            )
         if self._guarded:
             batch = self._batches.get(current_flow())
             if batch is not None:
@@ -208,8 +220,10 @@ class Recorder:
         data = batch_of(lines) if plain else b"\n".join(framed(lines)) + b"\n"
         before = self._position
         try:
+            self._busy = True
             length = self._append(data, len(lines), before[0], not kinds.isdisjoint(_FINAL))
             self._advance(length, data, entries)
+            self._busy = False
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
             return self._failed(exc, before, data, entries)
         return length
@@ -228,6 +242,7 @@ class Recorder:
         Whether the lines are on file is certain after an error of ours. After an interrupt it is found out later.
         """
         self._position = before
+        self._busy = False
         del self._fresh[before[0] - self._fresh_from :]
         if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
             return self._fork_here(data, entries)
@@ -253,7 +268,11 @@ class Recorder:
         if list(self._store.read(self._session_id, self._segment_id, start, start + len(lines))) == lines:
             self._advance(start + len(lines), data, recorded)
         self._doubt = None
-        self._guarded = bool(self._batches) or self._closed is not None
+        self._guard()
+
+    def _guard(self) -> None:
+        """Have appends take the careful way while there is a reason to."""
+        self._guarded = bool(self._batches) or self._closed is not None or self._doubt is not None
 
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,7 +16,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from session_log import _repair
@@ -24,6 +25,7 @@ from session_log._at_fork import renew_after_fork
 from session_log._committed import committed_end, count_lines
 from session_log._errors import (
     AppendUnknown,
+    CallerError,
     CorruptSegment,
     HeadMoved,
     NotFound,
@@ -56,6 +58,7 @@ class SegmentFile:
     __slots__ = (
         "path", "position", "exclusive", "create",
         "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock",
+        "_busy",
         "_broken", "__weakref__",
     )  # fmt: skip
 
@@ -79,7 +82,8 @@ class SegmentFile:
         self._identity = (0, 0)
         self._held = False
         self._trusted_until = self._look_again = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         self._broken: str | None = None
         renew_after_fork(self)
 
@@ -95,23 +99,37 @@ class SegmentFile:
             StoreUnavailable: the write failed and was taken back.
             AppendUnknown: a sync failed; the append was taken back, or, if even that failed, its outcome is unknown.
         """
-        with self._lock:
+        with self._entered():
             return self.append_alone(data, count, expected, final)
 
     def append_once(
         self, data: bytes, count: int, expected: int | None, final: bool, already: Callable[[], int | None]
     ) -> int:
         """Append, unless ``already()``, asked under the lock, returns the length behind an earlier, equal append."""
-        with self._lock:
-            fd = self._fd if self._fd >= 0 else self._open()
-            if not self._held:
-                self._take_lock(fd)
+        with self._entered():
             try:
+                fd = self._fd if self._fd >= 0 else self._open()
+                if not self._held:
+                    self._take_lock(fd)
                 done = already()
                 return self.append_alone(data, count, expected, final) if done is None else done
             finally:
                 if not self._held and self._fd >= 0:
                     _flock(self._fd, _UNLOCK)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """Keep other threads out; refuse a signal handler that interrupted this very thread in here."""
+        with self._lock:
+            if self._busy:
+                raise CallerError(
+                    f"{self.path}: an append of this thread is under way; do not append in a signal handler"
+                )
+            try:
+                self._busy = True
+                yield
+            finally:
+                self._busy = False
 
     def append_alone(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
         """Append, for a caller that keeps other threads off this object itself. See :meth:`append`."""
@@ -119,12 +137,12 @@ class SegmentFile:
         if fd < 0:
             fd = self._open()
         held = self._held
-        if not held:
-            try:
-                _flock(fd, _EXCLUSIVE)
-            except OSError as exc:
-                self._wait(fd, exc)
         try:
+            if not held:
+                try:
+                    _flock(fd, _EXCLUSIVE)
+                except OSError as exc:
+                    self._wait(fd, exc)
             now = _monotonic()
             before = entries, size = self.position
             if _lseek(fd, 0, 2) != size or now > self._trusted_until:
@@ -324,7 +342,8 @@ class SegmentFile:
 
     def _after_fork(self) -> None:
         """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         fd, self._fd = self._fd, -1
         self._held = False
         if fd >= 0:

@@ -49,7 +49,7 @@ def decode(line: bytes) -> LogEntry:
         InvalidEntry: it is no entry.
     """
     line = line.rstrip(b"\r\n")
-    fields = _fields(line, "$")
+    fields = fields_of(line, "$")
     kind = _kind(fields, "$")
     known = _ENTRIES.get(kind)
     if known is None:
@@ -59,7 +59,12 @@ def decode(line: bytes) -> LogEntry:
     return entry
 
 
-def _fields(raw: bytes, path: str) -> dict[str, bytes]:
+def fields_of(raw: bytes, path: str = "$") -> dict[str, bytes]:
+    """Return the members of a JSON object, each as the raw JSON it stands in.
+
+    Raises:
+        InvalidEntry: it is no JSON object.
+    """
     if raw[:3] == b"\xef\xbb\xbf":
         raise InvalidEntry(path, "starts with a byte order mark; save the file as UTF-8 without one")
     if b"\0" in raw:
@@ -152,7 +157,12 @@ def _opaque(raw: bytes, path: str) -> Any:
         raise InvalidEntry(path, f"is no JSON ({exc})") from None
 
 
-def _elements(raw: bytes, path: str) -> list[bytes]:
+def elements_of(raw: bytes, path: str = "$") -> list[bytes]:
+    """Return the elements of a JSON array, each as the raw JSON it stands in.
+
+    Raises:
+        InvalidEntry: it is no JSON array.
+    """
     try:
         return [bytes(inner) for inner in _RAWS.decode(raw)]
     except msgspec.ValidationError:
@@ -165,14 +175,14 @@ def _elements(raw: bytes, path: str) -> list[bytes]:
 
 def _many(one: Reader) -> Reader:
     def read(raw: bytes, path: str) -> tuple[Any, ...]:
-        return tuple(one(inner, f"{path}[{at}]") for at, inner in enumerate(_elements(raw, path)))
+        return tuple(one(inner, f"{path}[{at}]") for at, inner in enumerate(elements_of(raw, path)))
 
     return read
 
 
 def _variant(known: dict[str, type[Any]]) -> Reader:
     def read(raw: bytes, path: str) -> Any:
-        fields = _fields(raw, path)
+        fields = fields_of(raw, path)
         kind = _kind(fields, path)
         cls = known.get(kind)
         if cls is not None:
@@ -185,7 +195,7 @@ def _variant(known: dict[str, type[Any]]) -> Reader:
 
 def _plain(cls: type[Any]) -> Reader:
     def read(raw: bytes, path: str) -> Any:
-        return None if raw == b"null" else _struct(cls, _fields(raw, path), path)
+        return None if raw == b"null" else _struct(cls, fields_of(raw, path), path)
 
     return read
 

@@ -182,6 +182,27 @@ class Cuts:
 
 def cuts_of(lines: Sequence[tuple[LogEntry | None, int]]) -> Cuts:
     """Return the cuts of a segment given whole, its rollbacks followed."""
+    cuts = _effective_cuts(lines)
+    if cuts.rolled_back:  # a call and its result stay together even where they do not count any more
+        stretches = list(cuts._apart)
+        for at, (entry, _) in enumerate(lines):
+            if entry is not None and rollback_target(entry, at) is not None:
+                stretches += _effective_cuts(lines[:at])._apart
+        cuts._apart = _merged(stretches)
+    return cuts
+
+
+def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(stretches):
+        if found and found[-1][1] >= start:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+def _effective_cuts(lines: Sequence[tuple[LogEntry | None, int]]) -> Cuts:
     order = set(effective_order([entry for entry, _ in lines]))
     cuts = Cuts()
     for at, (entry, line_bytes) in enumerate(lines):

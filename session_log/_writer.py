@@ -84,19 +84,19 @@ class SegmentWriter(Recorder):
         An exception inside discards it. The state does not have it before the end.
         """
         me = current_flow()
-        with self._lock:
-            if me in self._batches:
-                raise CallerError(f"{self!r}: a batch is open already; batches do not nest")
-            self._batches[me] = []
-            self._guarded = True
+        if me in self._batches:
+            raise CallerError(f"{self!r}: a batch is open already; batches do not nest")
         collected: list[tuple[bytes, LogEntry]] = []
         try:
+            with self._lock:
+                self._guarded = True
+                self._batches[me] = []
             yield self
             collected = self._batches[me]
         finally:
             with self._lock:
-                del self._batches[me]
-                self._guarded = bool(self._batches) or self._closed is not None or self._doubt is not None
+                self._batches.pop(me, None)
+                self._guard()
         with self._lock:
             self._append_many([line for line, _ in collected], [entry for _, entry in collected])
 
@@ -130,7 +130,8 @@ class SegmentWriter(Recorder):
                 pending = self._batches.get(current_flow(), [])
                 turn_count = self._folded().turn_count + 1
                 turn_count += sum(isinstance(entry, e.TurnEnd) for _, entry in pending)
-            return self.append(e.TurnEnd(ts=self._now(), turn_count=turn_count))
+            line, entry = prepare(e.TurnEnd(ts=self._now(), turn_count=turn_count))
+            return self._append_many([line], [entry])
 
     def save_run_completed(self, result: str = "finished", interrupted: bool = False) -> int:
         """Record that a run returned (``finished``, ``paused``, ``limit_reached``, ``yielded``)."""

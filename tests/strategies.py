@@ -12,21 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from item_strategies import (
-    AWKWARD_TEXTS,
-    MAX_INTEGER,
     counts,
     finite,
     input_segments,
     items,
-    later_kinds,
     later_objects,
-    lifecycle_events,
     maybe,
     messages,
     payloads,
     plain_payloads,
     reasonings,
-    scope_rules,
     system_items,
     texts,
     times,
@@ -62,8 +57,6 @@ from session_log import (
 )
 
 __all__ = [
-    "AWKWARD_TEXTS",
-    "MAX_INTEGER",
     "SEGMENT_ID",
     "SESSION_ID",
     "appendable_entries",
@@ -73,21 +66,16 @@ __all__ = [
     "domains",
     "entries",
     "extensions",
-    "finite",
     "histories",
     "input_segments",
     "items",
-    "later_kinds",
     "later_objects",
-    "lifecycle_events",
-    "maybe",
     "messages",
     "origins",
     "payloads",
     "plain_payloads",
     "pod_scopes",
     "reasonings",
-    "scope_rules",
     "segment_starts",
     "system_items",
     "texts",
@@ -97,7 +85,6 @@ __all__ = [
     "trace_entries",
     "tuples",
     "unknown_entries",
-    "unknowns",
     "usage_fields",
 ]
 

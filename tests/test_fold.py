@@ -116,8 +116,8 @@ ITEMS: list[Item] = [
 
 
 @given(st.lists(st.sampled_from(ITEMS), max_size=10), st.integers(0, 10))
-@example([ITEMS[0], ITEMS[1], ITEMS[4]], 0)
-@example([ITEMS[4], ITEMS[0]], 1)
+@example([ITEMS[0], ITEMS[1], ITEMS[2], ITEMS[4]], 0)  # the later one of two, behind another call
+@example([ITEMS[4], ITEMS[0]], 1)  # a result above the call answers nothing
 def test_pending_calls_are_matched_by_position_not_by_id_alone(found: list[Item], seed: int) -> None:
     """F9: ids are reused; a result answers the latest open call of its id, and a call above a start counts, too."""
     start = msgspec.structs.replace(START, history=tuple(found[:seed]))

@@ -399,10 +399,10 @@ def test_an_interrupted_call_survives_a_fork_and_can_be_closed_there(store: sl.S
     assert len(writer.state.pending_tool_calls) == 1
 
 
-LATER_ITEM = (
-    b'{"kind":"message","role":"assistant","later":{"n":1.0,"e":1e2},"content":[{"kind":"text","text":"x","cache":[1]}]}'
+LATER_ITEM = b'{"kind":"message","role":"assistant","later":{"n":1.0,"e":1e2},"content":[{"kind":"text","text":"x","cache":[1]}]}'
+LATER_CALL = (
+    b'{"kind":"tool_call","call_id":"c","name":"run","arguments":"{}","provider":{"id":12345678901234567890123}}'
 )
-LATER_CALL = b'{"kind":"tool_call","call_id":"c","name":"run","arguments":"{}","provider":{"id":12345678901234567890123}}'
 LATER_RESULT = b'{"kind":"tool_result","call_id":"c","summary":"ok","took_ms":5}'
 LATER_KIND = b'{"kind":"hologram","voxels":[1,2.50]}'
 LATER_PAYLOAD = b'{"b":1.0,"a":123456789012345678901234567890,"s":"\\ud83d"}'
@@ -466,7 +466,12 @@ def test_a_child_is_greater_than_its_parent_whatever_the_parents_id(store: sl.St
     session_id = sl.new_session_id()
     sl.create_segment_with_ids(store, session_id, parent, sl.SegmentStartState())
     with sl.SegmentWriter.resume(store, session_id, parent) as writer:
-        ids = [writer.segment_id, writer.fork_at_entry(1), writer.fork_at_entry(1, copy_history=True), writer.fork_at(0)]
+        ids = [
+            writer.segment_id,
+            writer.fork_at_entry(1),
+            writer.fork_at_entry(1, copy_history=True),
+            writer.fork_at(0),
+        ]
         sl.save_invoke(store, session_id, parent, "notify")
         writer.save_invoke()
         ids.append(writer.segment_id)
@@ -515,12 +520,17 @@ TURN_CUTS: list[tuple[Any, tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(("turn", "nearest"), TURN_CUTS, ids=[repr(turn)[:9] for turn, _ in TURN_CUTS])
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_turn_that_does_not_exist_is_an_error(store: sl.Store, turn: Any, nearest: tuple[int, ...], copy: bool) -> None:
+def test_a_turn_that_does_not_exist_is_an_error(
+    store: sl.Store, turn: Any, nearest: tuple[int, ...], copy: bool
+) -> None:
     """F33: never the whole log; nothing is created; the nearest turns are named."""
     with session(store, 3) as writer:
         before = unchanged(store, writer.session_id)
 
-        for act in (writer.fork_at, lambda at, **more: sl.fork_at(store, writer.session_id, writer.segment_id, at, **more)):
+        for act in (
+            writer.fork_at,
+            lambda at, **more: sl.fork_at(store, writer.session_id, writer.segment_id, at, **more),
+        ):
             with pytest.raises(sl.InvalidCut) as caught:
                 act(turn, copy_history=copy)
             assert caught.value.nearest[-1:] == nearest
@@ -631,7 +641,11 @@ def test_compaction_refuses_a_source_with_another_number_of_turns(store: sl.Stor
         for wrong in (1, 3, -1, True, None):
             with pytest.raises(sl.InvalidCut) as caught:
                 sl.create_compacted_segment(
-                    store, sl.SegmentStartState(), writer.session_id, writer.segment_id, wrong  # type: ignore[arg-type]
+                    store,
+                    sl.SegmentStartState(),
+                    writer.session_id,
+                    writer.segment_id,
+                    wrong,  # type: ignore[arg-type]
                 )
             assert caught.value.nearest == (2,)
 
@@ -718,7 +732,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "word"), WRONG, ids=[name for name, _, _ in WRONG])
-def test_a_reference_that_does_not_fit_the_parent(store: sl.Store, name: str, change: dict[str, Any], word: str) -> None:
+def test_a_reference_that_does_not_fit_the_parent(
+    store: sl.Store, name: str, change: dict[str, Any], word: str
+) -> None:
     """F16: entries, offset and hash must all be those of the parent's lines."""
     with session(store, 2) as writer:
         origin = good_origin(store, writer, 9)
@@ -748,7 +764,16 @@ def test_a_parent_that_is_not_there(store: sl.Store) -> None:
         assert sl.restore(store, writer.session_id, child, salvage=True).last_run_interrupted
 
 
-HOSTILE = ["", "x", "..", "../../../etc/passwd", "/etc/passwd", "a" * 5000, "00000000-0000-0000-0000-00000000000g", "\0"]
+HOSTILE = [
+    "",
+    "x",
+    "..",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "a" * 5000,
+    "00000000-0000-0000-0000-00000000000g",
+    "\0",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
