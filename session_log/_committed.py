@@ -4,7 +4,10 @@ import os
 from typing import Final
 
 from session_log._frame import committed_length, newlines
+from session_log._layout import open_file
 
+BLOCK_BYTES: Final = 1 << 18
+"""How much is read at once: small enough for the processor's cache, large enough to forget the call."""
 _CHUNK: Final = 1 << 20
 _WINDOW: Final = 1 << 20
 
@@ -39,3 +42,39 @@ def read_span(fd: int, start: int, stop: int) -> bytes:
 def count_lines(fd: int, start: int, stop: int) -> int:
     """Return how many newlines there are from ``start`` to ``stop``."""
     return sum(newlines(os.pread(fd, min(_CHUNK, stop - at), at)) for at in range(start, stop, _CHUNK))
+
+
+def skip_lines(fd: int, lines: int, end: int) -> int:
+    """Return where the line after the first ``lines`` begins, or ``end``."""
+    at = 0
+    while lines > 0 and at < end:
+        block = read_span(fd, at, min(at + BLOCK_BYTES, end))
+        count = newlines(block)
+        if not block:
+            return at
+        if count < lines:
+            lines -= count
+            at += len(block)
+            continue
+        place = -1
+        for _ in range(lines):
+            place = block.index(b"\n", place + 1)
+        return at + place + 1
+    return at
+
+
+class OpenFile:
+    """A file open for reading, closed with its last reference: an iterator may be dropped before its first step."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = -1
+        self.fd = open_file(path, os.O_RDONLY)
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close

@@ -1,40 +1,20 @@
 """Reading segment files: never writes, never locks, opens each file anew. Live files and read-only media alike."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from session_log import _layout
-from session_log._committed import committed_end, count_lines, read_span
-from session_log._errors import CorruptSegment, HeadMoved, NotFound, UnsafePath
-from session_log._frame import check_counts, committed_length, newlines, split_committed
+from session_log._committed import BLOCK_BYTES, OpenFile, committed_end, count_lines, read_span, skip_lines
+from session_log._errors import CorruptSegment, NotFound, UnsafePath
+from session_log._follow import follow_file
+from session_log._frame import check_counts, newlines
 from session_log._ids import parse_id
 
-BLOCK_BYTES: Final = 1 << 18
-"""How much is read at once: small enough for the processor's cache, large enough to forget the call."""
 MAX_KNOWN: Final = 4096
 _NEAR_LINES: Final = 2048
-_FIRST_NAP_S: Final = 0.0005
-_LAST_NAP_S: Final = 0.01
 Key = tuple[str, str]
-
-
-class _Descriptor:
-    """A descriptor that is closed with its last reference: an iterator may be dropped before its first step."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.fd = -1
-        self.fd = _layout.open_file(path, os.O_RDONLY)
-
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
 
 
 class FileReader:
@@ -72,7 +52,7 @@ class FileReader:
         """Return the same lines as blocks of bytes, newlines included. See :class:`BlockReader`."""
         check_counts(start=start, stop=stop)
         path = self._path(parse_id(session_id), parse_id(segment_id))
-        file = _Descriptor(path)
+        file = OpenFile(path)
         end = os.fstat(file.fd).st_size
         if (stop, start) == (1, 0):
             offset = 0  # the first line is there with the file, or the segment was never created
@@ -82,16 +62,10 @@ class FileReader:
         return _blocks(file, at, end, None if stop is None else stop - start)
 
     def _byte_of(self, fd: int, key: Key, start: int, end: int) -> int:
-        """Return where line ``start`` begins: counted from the end that is known, if that is near, else from the start."""
-        known = self._last_known((parse_id(key[0]), parse_id(key[1])))
-        if (
-            known is None
-            or known[0] != os.fstat(fd).st_ino
-            or known[2] > end
-            or not 0 <= known[1] - start <= _NEAR_LINES
-        ):
-            return _skip_lines(fd, start, end)
-        _, entries, at = known
+        """Return where line ``start`` begins, counted from the known end, if that is near, else from the start."""
+        inode, entries, at = self._last_known((parse_id(key[0]), parse_id(key[1]))) or (0, 0, 0)
+        if inode != os.fstat(fd).st_ino or at > end or not 0 <= entries - start <= _NEAR_LINES:
+            return skip_lines(fd, start, end)
         if start == entries:
             return at
         window = 1 << 16
@@ -107,7 +81,7 @@ class FileReader:
 
     def torn_bytes(self, session_id: str, segment_id: str, committed: int = 0) -> int:
         """Return how many uncommitted bytes there are at the tail right now, behind those that are known not to be."""
-        file = _Descriptor(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
         size = os.fstat(file.fd).st_size
         return size - committed_end(file.fd, size, committed) if size > committed else 0
 
@@ -115,7 +89,7 @@ class FileReader:
         """Return the lines of the trace; none if there is no trace."""
         path = self._trace_path(parse_id(session_id), parse_id(segment_id))
         try:
-            file = _Descriptor(path)
+            file = OpenFile(path)
         except NotFound:
             if not self.exists(session_id, segment_id):
                 raise
@@ -153,13 +127,13 @@ class FileReader:
 
     def read_span(self, session_id: str, segment_id: str, start: int, stop: int) -> bytes:
         """Return the bytes from ``start`` to ``stop``, which are known to be committed."""
-        file = _Descriptor(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
         return read_span(file.fd, start, stop)
 
     def last_line(self, session_id: str, segment_id: str) -> bytes:
         """Return the last committed line, found from the end."""
         end = self.position(session_id, segment_id)[1]
-        file = _Descriptor(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
         window = 1 << 12
         while True:
             tail = read_span(file.fd, max(0, end - window), end)
@@ -193,7 +167,7 @@ class FileReader:
         """
         check_counts(start=start)
         path = self._path(parse_id(session_id), parse_id(segment_id))
-        return _follow(path, _Descriptor(path), start, stop)
+        return follow_file(OpenFile(path), start, stop)
 
     # ── lists ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,26 +215,7 @@ class FileReader:
         return None
 
 
-def _skip_lines(fd: int, lines: int, end: int) -> int:
-    """Return where the line after the first ``lines`` begins, or ``end``."""
-    at = 0
-    while lines > 0 and at < end:
-        block = read_span(fd, at, min(at + BLOCK_BYTES, end))
-        count = newlines(block)
-        if not block:
-            return at
-        if count < lines:
-            lines -= count
-            at += len(block)
-            continue
-        place = -1
-        for _ in range(lines):
-            place = block.index(b"\n", place + 1)
-        return at + place + 1
-    return at
-
-
-def _blocks(file: _Descriptor, at: int, end: int, limit: int | None) -> Iterator[bytes]:
+def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[bytes]:
     """Yield whole lines from ``at`` to ``end``, ``limit`` lines at most; close the file at the end."""
     fd = file.fd
     try:
@@ -291,65 +246,3 @@ def _blocks(file: _Descriptor, at: int, end: int, limit: int | None) -> Iterator
             size = BLOCK_BYTES
     finally:
         file.close()
-
-
-def _follow(path: str, file: _Descriptor, start: int, stop: Callable[[], bool] | None) -> Iterator[bytes]:
-    fd = file.fd
-    try:
-        end = committed_end(fd, os.fstat(fd).st_size)
-        at = _skip_lines(fd, start, end)
-        skip = start - count_lines(fd, 0, at)  # lines that are not there yet, and not asked for
-        nap = _FIRST_NAP_S
-        size = BLOCK_BYTES
-        ending = False
-        while True:
-            buffer = _behind(path, fd, at, size)
-            if b"\0" in buffer:  # after a power cut: what is torn stays unread until the next writer removes it
-                buffer = buffer[: committed_length(buffer, whole=True)]
-            lines, used = split_committed(buffer)
-            at += used
-            if lines:
-                yield from lines[max(skip, 0) :]
-                skip -= len(lines)
-                nap, size = _FIRST_NAP_S, BLOCK_BYTES
-                continue
-            if len(buffer) == size:
-                size *= 4  # a unit longer than a block
-                continue
-            if ending:
-                return
-            ending = stop is not None and stop()
-            if ending:
-                continue  # one more look: what came before stop() said so is to be returned
-            _still_there(path, fd, at)
-            time.sleep(nap)
-            nap = min(nap * 2, _LAST_NAP_S)
-    finally:
-        file.close()
-
-
-def _behind(path: str, fd: int, at: int, size: int) -> bytes:
-    """Return the bytes from ``at``, where a line was seen to end, if it still ends there.
-
-    Raises:
-        HeadMoved: what was returned was taken back, and something else written in its place.
-    """
-    if at == 0:
-        return os.pread(fd, size, at)
-    data = os.pread(fd, size + 1, at - 1)
-    if data[:1] not in (b"", b"\n"):
-        lines = count_lines(fd, 0, at)
-        raise HeadMoved(path, lines + 1, lines)
-    return data[1:]
-
-
-def _still_there(path: str, fd: int, at: int) -> None:
-    found = os.fstat(fd)
-    if found.st_size < at:
-        raise HeadMoved(path, count_lines(fd, 0, found.st_size) + 1, count_lines(fd, 0, found.st_size))
-    try:
-        named = os.stat(path, follow_symlinks=False)
-    except OSError:
-        named = None
-    if named is None or (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
-        raise NotFound(path, "it was deleted or replaced while it was followed")

@@ -4,20 +4,16 @@ Nothing is made before the first segment is: a store on read-only media reads. W
 appears with all of its first lines, by an exclusive link to a file that is complete.
 """
 
-import contextlib
-import errno
-import itertools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
 from session_log._errors import (
-    AppendUnknown,
     CallerError,
     HeadMoved,
     NotFound,
@@ -39,6 +35,7 @@ from session_log._ids import parse_id
 from session_log._segment_file import SegmentFile
 from session_log._state import Damage
 from session_log._store import Appender, Capabilities
+from session_log._whole import create_whole, move_aside
 from session_log.blobs import BlobRef
 
 MAX_OPEN_FILES: Final = 128
@@ -46,6 +43,7 @@ MAX_OPEN_FILES: Final = 128
 _DURABILITIES: Final = ("process", "turn", "power")
 _FINAL: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
 TAIL_LATENCY_MS: Final = 20
+Durability = Literal["process", "turn", "power"]
 Key = tuple[str, str]
 
 
@@ -59,13 +57,13 @@ class FsStore(FileReader):
         CallerError: ``root`` or ``durability`` is no such thing.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: str = "turn") -> None:
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: Durability = "turn") -> None:
         if durability not in _DURABILITIES:
             raise CallerError(f"durability={durability!r}: is none of {', '.join(map(repr, _DURABILITIES))}")
         if root is not None and not isinstance(root, (str, os.PathLike)):
             raise CallerError(f"root={root!r}: is no path")
         super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
-        self.durability = durability
+        self.durability: Durability = durability
         self._files: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._lock = threading.RLock()
@@ -92,25 +90,30 @@ class FsStore(FileReader):
         """Create the segment with these lines, whole or not at all, and return its length. See :class:`Store`."""
         key = parse_id(session_id), parse_id(segment_id)
         lines = framed_whole(lines, token)
-        path = self._path(*key)
-        folder = os.path.dirname(path)
-        durable = self.durability != "process"
-        if folder not in self._synced:
-            _layout.make_parents(str(self.root), durable=durable)
-            if not _layout.make_folder(folder, durable=durable) and durable:
-                _layout.sync_folder(str(self.root))  # once a store: whoever made the folder may have died before that
-            self._synced.add(folder)
         data = b"\n".join(lines) + b"\n"
         try:
-            _create_whole(path, data, durable=durable)
+            try:
+                self._create(key, data)
+            except FileNotFoundError:  # the session was deleted since its folder was made: make it again
+                self._synced.discard(f"{self._root}/{key[0]}")
+                self._create(key, data)
         except FileExistsError:
             if token is not None and self._starts_with(key, data):
                 return len(lines)
             raise SegmentExists(*key) from None
-        except FileNotFoundError:
-            self._synced.discard(folder)  # the session was deleted between two calls
-            raise NotFound(folder, "the session was deleted") from None
+        except FileNotFoundError as exc:
+            raise _layout.unavailable(self._path(*key), exc) from exc
         return len(lines)
+
+    def _create(self, key: Key, data: bytes) -> None:
+        folder = f"{self._root}/{key[0]}"
+        durable = self.durability != "process"
+        if folder not in self._synced:
+            _layout.make_parents(self._root, durable=durable)
+            if not _layout.make_folder(folder, durable=durable) and durable:
+                _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
+            self._synced.add(folder)
+        create_whole(self._path(*key), data, durable=durable)
 
     def append(
         self,
@@ -171,7 +174,7 @@ class FsStore(FileReader):
         trash = str(self.root / "trash")
         durable = self.durability != "process"
         _layout.make_folder(trash, durable=durable)
-        _move_aside(folder, os.path.join(trash, session_id))
+        move_aside(folder, os.path.join(trash, session_id))
         if durable:
             _layout.sync_folder(trash)
             _layout.sync_folder(str(self.root))
@@ -269,69 +272,3 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
-
-
-def _sync_entry(folder: str, path: str) -> None:
-    """Sync a new entry into its folder, or take it back.
-
-    Raises:
-        StoreUnavailable: it is taken back.
-        AppendUnknown: not even that.
-    """
-    try:
-        _layout.sync_folder(folder)
-    except StoreUnavailable as exc:
-        try:
-            os.unlink(path)
-        except OSError as later:
-            raise AppendUnknown(path, f"{exc.reason}, and taking the segment back failed too ({later})") from exc
-        raise
-
-
-def _move_aside(folder: str, target: str) -> None:
-    """Rename a folder into the trash; a session that was there before under the same id stays there, too."""
-    place = target
-    for attempt in itertools.count(2):
-        try:
-            os.rename(folder, place)
-            break
-        except FileNotFoundError:
-            raise NotFound(folder, "no such session") from None
-        except OSError as exc:
-            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise _layout.unavailable(folder, exc) from exc
-            place = f"{target}.{attempt}"
-
-
-def _create_whole(path: str, data: bytes, *, durable: bool) -> None:
-    """Make a file appear with all of ``data`` or not at all: a temporary name, then an exclusive link.
-
-    Raises:
-        FileExistsError, FileNotFoundError: as the link or the folder says.
-        StoreUnavailable: anything else; nothing is left but, after a crash, the temporary.
-    """
-    folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
-    made = False
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        made = True
-        try:
-            _repair.write_all(fd, data)
-            if durable:
-                _repair.sync(fd)
-        finally:
-            os.close(fd)
-        os.link(temporary, path, follow_symlinks=False)
-        if durable:
-            _sync_entry(folder, path)
-    except (FileExistsError, FileNotFoundError):
-        raise
-    except OSError as exc:
-        if exc.errno == errno.EPERM:
-            raise StoreUnavailable(path, "this file system has no hard links, which a new segment needs") from exc
-        raise _layout.unavailable(path, exc) from exc
-    finally:
-        if made:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)

@@ -124,26 +124,31 @@ class MemoryStore:
     ) -> Iterator[bytes]:
         """Return the lines from ``start`` on as they are appended. See :class:`Store`."""
         check_counts(start=start)
+        key = parse_id(session_id), parse_id(segment_id)
         with self._changed:
-            self._segment(session_id, segment_id)
-        return self._follow(session_id, segment_id, start, stop)
+            return self._follow(key, self._segment(*key), start, stop)
 
-    def _follow(self, session_id: str, segment_id: str, at: int, stop: Callable[[], bool] | None) -> Iterator[bytes]:
+    def _follow(
+        self, key: tuple[str, str], segment: list[bytes], at: int, stop: Callable[[], bool] | None
+    ) -> Iterator[bytes]:
         ending = False
         while True:
             with self._changed:
-                lines = self._segment(session_id, segment_id)[at:]
+                lines = segment[at:]
+                gone = self._sessions.get(key[0], {}).get(key[1]) is not segment
             yield from lines
             at += len(lines)
             if lines:
                 continue
             if ending:
                 return
+            if gone:
+                raise NotFound("/".join(key), "it was deleted while it was followed")
             ending = stop is not None and stop()
             if ending:
                 continue  # one more look: what came before stop() said so is to be returned
             with self._changed:
-                if len(self._segment(session_id, segment_id)) <= at:
+                if len(segment) <= at and self._sessions.get(key[0], {}).get(key[1]) is segment:
                     self._changed.wait(_NAP_S)
 
     def list_sessions(self, *, before: str | None = None, limit: int | None = None) -> list[str]:

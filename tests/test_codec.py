@@ -22,7 +22,6 @@ from session_log import (
     TextInput,
     ToolResult,
     ToolResultEntry,
-    TraceEntry,
     Unknown,
     UnknownEntry,
     UserInput,
@@ -33,21 +32,9 @@ from session_log import (
 from session_log import _tolerant as tolerant
 from session_log._codec import decode_plain_lines
 from session_log._frame import mark
-from session_log._trace import decode_trace, encode_trace
-from strategies import entries, later_objects, plain_payloads, trace_entries
+from strategies import entries, later_objects, plain_payloads
 
 CONFIG = RequestConfig()
-
-
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are deep-equal, the types of numbers and the order of keys included."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return repr(one) == repr(other)
 
 
 # ── there and back ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,18 +115,6 @@ def test_the_fast_and_the_tolerant_reader_agree(entry: LogEntry) -> None:
         assert b"\\u" in line or isinstance(entry, UnknownEntry) or b"Unknown(" in repr(entry).encode()
     else:
         assert fast == [entry]
-
-
-@given(trace_entries())
-def test_a_trace_entry_comes_back_from_its_line(entry: TraceEntry) -> None:
-    """Stream events and markers, with any payload, keep every value and its type."""
-    line = encode_trace(entry)
-    found = decode_trace(line)
-
-    assert found == entry
-    assert same(found.event, entry.event) and same(found.data, entry.data)
-    assert encode_trace(found) == line
-    assert b"\n" not in line and b"\0" not in line
 
 
 # ── what later writers add ─────────────────────────────────────────────────────────────────────────────────────────

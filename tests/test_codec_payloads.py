@@ -31,13 +31,15 @@ from session_log import (
     ToolCall,
     ToolResult,
     ToolResultEntry,
+    TraceEntry,
     TurnEnd,
     UserInput,
     decode_line,
     encode_line,
 )
 from session_log._codec import prepare
-from strategies import payloads, texts
+from session_log._trace import decode_trace, encode_trace
+from strategies import payloads, texts, trace_entries
 
 CONFIG = RequestConfig()
 
@@ -127,6 +129,18 @@ def test_a_payload_may_hold_what_orjson_can_say() -> None:
         "red",
         {"big": 2**70, "point": {"x": 2, "y": []}},
     ]
+
+
+@given(trace_entries())
+def test_a_trace_entry_comes_back_from_its_line(entry: TraceEntry) -> None:
+    """Stream events and markers, with any payload, keep every value and its type."""
+    line = encode_trace(entry)
+    found = decode_trace(line)
+
+    assert found == entry
+    assert same(found.event, entry.event) and same(found.data, entry.data)
+    assert encode_trace(found) == line
+    assert b"\n" not in line and b"\0" not in line
 
 
 # ── surrogates in our own text ─────────────────────────────────────────────────────────────────────────────────────
