@@ -195,14 +195,18 @@ class FileReader:
     def list_segments(self, session_id: str) -> list[str]:
         """Return the segment ids of a session, newest first."""
         path = f"{self._root}/{parse_id(session_id)}"
-        with _layout.folder(path) as fd, os.scandir(fd) as found:
-            ids = [
-                entry.name[:36]
-                for entry in found
-                if entry.name[36:] == _layout.SEGMENT_SUFFIX
-                and _layout.as_id(entry.name[:36])
-                and entry.is_file(follow_symlinks=False)
-            ]
+        with _layout.folder(path) as fd:
+            try:
+                with os.scandir(fd) as found:
+                    ids = [
+                        entry.name[:36]
+                        for entry in found
+                        if entry.name[36:] == _layout.SEGMENT_SUFFIX
+                        and _layout.as_id(entry.name[:36])
+                        and entry.is_file(follow_symlinks=False)
+                    ]
+            except OSError as exc:
+                raise _layout.unavailable(path, exc) from exc
         ids.sort(reverse=True)
         return ids
 

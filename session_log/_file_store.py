@@ -108,7 +108,7 @@ class FsStore(FileReader):
     def _create(self, key: Key, data: bytes) -> None:
         folder = f"{self._root}/{key[0]}"
         durable = self.durability != "process"
-        if folder not in self._synced:
+        if folder not in self._synced or not _layout.is_folder(folder):
             _layout.make_parents(self._root, durable=durable)
             if not _layout.make_folder(folder, durable=durable) and durable:
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that

@@ -135,6 +135,14 @@ def make_folder(path: str, *, durable: bool) -> bool:
     return True
 
 
+def is_folder(path: str) -> bool:
+    """Tell whether a folder, and no symlink to one, is there."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def make_parents(path: str, *, durable: bool) -> None:
     """Make a root folder and those above it; symlinks in the root's own path are the caller's business."""
     if os.path.isdir(path):

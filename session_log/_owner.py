@@ -6,10 +6,14 @@ The kernel frees the lock when its owner dies; the note stays. So a note is beli
 
 import contextlib
 import os
+import stat
 
 import msgspec
 
 from session_log._layout import beside
+
+_MAX_PID = 1 << 22
+"""The greatest process id there is: Linux has 4,194,304, others less."""
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -40,35 +44,50 @@ def note_path(segment_path: str) -> str:
 def leave_note(segment_path: str) -> None:
     """Write down that this process holds the segment. Without the note, others wait longer before they say busy."""
     owner = Owner(os.getpid(), os.uname().nodename, _started(os.getpid()))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.suppress(OSError):
         fd = os.open(note_path(segment_path), flags, 0o600)
         try:
-            os.write(fd, msgspec.json.encode(owner) + b"\n")
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.ftruncate(fd, 0)
+                os.write(fd, msgspec.json.encode(owner) + b"\n")
         finally:
             os.close(fd)
 
 
 def remove_note(segment_path: str) -> None:
-    """Take the note away."""
-    with contextlib.suppress(OSError):
-        os.unlink(note_path(segment_path))
+    """Take our note away; what somebody else put in its place is left alone."""
+    owner = _read_note(segment_path)
+    if owner is not None and owner.pid == os.getpid():
+        with contextlib.suppress(OSError):
+            os.unlink(note_path(segment_path))
+
+
+def _read_note(segment_path: str) -> Owner | None:
+    try:
+        fd = os.open(note_path(segment_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        return msgspec.json.decode(os.read(fd, 4096), type=Owner)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    finally:
+        os.close(fd)
 
 
 def living_owner(segment_path: str) -> Owner | None:
-    """Return the owner noted beside a segment, if that process lives."""
-    try:
-        with open(note_path(segment_path), "rb") as file:
-            owner = msgspec.json.decode(file.read(4096), type=Owner)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    """Return the owner noted beside a segment, if that process lives on this machine."""
+    owner = _read_note(segment_path)
+    if owner is None or owner.host != os.uname().nodename or not 0 < owner.pid <= _MAX_PID:
         return None
-    if owner.host != os.uname().nodename:
-        return owner
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
         return None
-    except PermissionError:
+    except OSError:  # it lives, and is somebody else's
         return owner
     started = _started(owner.pid)
     return owner if started == owner.started or not started else None

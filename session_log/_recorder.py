@@ -69,7 +69,10 @@ class Recorder:
         self._adopt(restored)
 
     def _after_fork(self) -> None:
+        """In the child: what another thread of the parent was about to record is the parent's."""
         self._lock = threading.RLock()
+        self._busy = False
+        del self._fresh[self._position[0] - self._fresh_from :]
 
     def _adopt(self, restored: Restored) -> None:
         """Stand at the end of what was restored."""

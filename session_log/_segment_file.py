@@ -39,6 +39,7 @@ from session_log._owner import leave_note, living_owner, remove_note
 
 LOCK_TIMEOUT_S: Final = 10.0
 """How long an append waits for other appends; an append takes microseconds, a sync milliseconds."""
+_CHUNK: Final = 1 << 20
 _UNTOUCHED_S: Final = 5e-6
 """Between two appends whose starts are closer than this, the caller cannot have deleted the file: no system call that
 does so, with an append before it, is as fast. So it is not looked at anew."""
@@ -301,16 +302,24 @@ class SegmentFile:
         return found.st_dev, found.st_ino
 
     def _reopen(self) -> None:
-        """Go on in the file that replaced ours, if it is the same log: as many lines in as many bytes."""
+        """Go on in the file that replaced ours, if it begins with the same bytes."""
         entries, size = self.position
-        self._release()
-        self._open()
-        if not self._held:
-            self._take_lock(self._fd)
-        if size and (os.fstat(self._fd).st_size < size or count_lines(self._fd, 0, size) != entries):
-            reason = f"was replaced by another file; this writer had left {entries} lines in {size} bytes"
-            self._broken = reason
-            raise CorruptSegment(self.path, entries, size, reason)
+        ours, self._fd = self._fd, -1
+        try:
+            if self._held:
+                self._held = False
+            self._open()
+            if not self._held:
+                self._take_lock(self._fd)
+            same = all(
+                os.pread(ours, min(_CHUNK, size - at), at) == os.pread(self._fd, min(_CHUNK, size - at), at)
+                for at in range(0, size, _CHUNK)
+            )
+        finally:
+            os.close(ours)
+        if not same:
+            self._broken = f"was replaced by another file; this writer had left {entries} lines in {size} bytes"
+            raise CorruptSegment(self.path, entries, size, self._broken)
 
     def _undo(self, fd: int, before: tuple[int, int], exc: BaseException) -> None:
         """Bring file and position back to where they were before the append that failed with ``exc``."""

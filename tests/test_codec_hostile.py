@@ -7,18 +7,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from session_log import InvalidEntry, LogEntry, decode_line, encode_line
+from session_log import InvalidEntry, LogEntry, collect_state, decode_line, encode_line
 from session_log._trace import decode_trace
 from strategies import entries
 
 
-def read_or_refused(line: bytes) -> LogEntry | None:
-    """Return the entry of a line, or None if it is refused with the one error that says so."""
+def assert_entry_or_refused(line: bytes) -> None:
+    """Fail unless the line is an entry, which then can be folded, or is refused with the one error that says so."""
     try:
-        return decode_line(line)
+        state = collect_state([decode_line(line)])
     except InvalidEntry as exc:
         assert exc.path.startswith("$") and exc.reason
-        return None
+    else:
+        assert state.entries_count == 1
 
 
 @given(st.binary(max_size=60))
@@ -26,7 +27,7 @@ def read_or_refused(line: bytes) -> LogEntry | None:
 @example(b"\xff\xfe{\x00}\x00")
 def test_any_bytes_are_an_entry_or_refused(line: bytes) -> None:
     """Hostile bytes raise InvalidEntry and nothing else."""
-    read_or_refused(line)
+    assert_entry_or_refused(line)
 
 
 PIECES = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\0", b"\n", b"\xff", b"\xed\xa0\x80", b"\\ud83d", b"NaN",
@@ -35,13 +36,13 @@ PIECES = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\0", b"\n", b"\xff"
 
 @given(entries(), st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from(PIECES), st.integers(0, 4)), max_size=3))
 def test_a_damaged_line_is_an_entry_or_refused(entry: LogEntry, edits: list[tuple[int, bytes, int]]) -> None:
-    """Whatever is put in, cut out or overwritten: a typed answer, and what is accepted can be folded and written."""
+    """Whatever is put in, cut out or overwritten: a typed answer, and what is accepted can be folded."""
     line = encode_line(entry)
     for place, piece, cut in edits:
         at = place % (len(line) + 1)
         line = line[:at] + piece + line[at + cut :]
 
-    read_or_refused(line)
+    assert_entry_or_refused(line)
 
 
 @given(entries(), st.data())
@@ -52,8 +53,8 @@ def test_a_line_with_a_key_given_twice_is_an_entry_or_refused(entry: LogEntry, d
     key = draw.draw(st.sampled_from(keys))
     value = draw.draw(st.sampled_from([b"null", b"5", b'"turn_end"', b'"x"', b"[]", b"{}"]))
 
-    read_or_refused(line[:-1] + b",%b:%b}" % (json.dumps(key).encode(), value))
-    read_or_refused(b"{%b:%b,%b" % (json.dumps(key).encode(), value, line[1:]))
+    assert_entry_or_refused(line[:-1] + b",%b:%b}" % (json.dumps(key).encode(), value))
+    assert_entry_or_refused(b"{%b:%b,%b" % (json.dumps(key).encode(), value, line[1:]))
 
 
 NO_ENTRY = {
@@ -116,7 +117,7 @@ def test_nesting_without_end_is_refused(levels: int, opening: bytes) -> None:
         deep,
         opening * levels,
     ):
-        read_or_refused(line)
+        assert_entry_or_refused(line)
 
 
 @pytest.mark.parametrize("value", [None, 5, ["{}"], "junk"], ids=repr)

@@ -42,8 +42,8 @@ INJECTED = [b'{"kind":"x"},"ts":7', b'{"kind":"x"},"batch":3', b'{"kind":"x"}}\n
 @pytest.mark.parametrize("raw", NO_OBJECT + NOT_ONE_LINE + INJECTED + [None, "x", 5], ids=repr)
 def test_an_unknown_variant_is_raw_json_of_its_kind_on_one_line(raw: Any) -> None:
     """Anything else in its bytes would change the line around it, or make two of it."""
-    refused(AssistantItem(ts=1, item=Unknown("x", raw)))
-    refused(SystemItemEntry(ts=1, item=PodEvent(Unknown("x", raw), "b")))
+    assert refused(AssistantItem(ts=1, item=Unknown("x", raw))).reason
+    assert refused(SystemItemEntry(ts=1, item=PodEvent(Unknown("x", raw), "b"))).reason
 
 
 @pytest.mark.parametrize("kind", ["message", "tool_call", "reasoning"])
