@@ -30,7 +30,13 @@ def _draw() -> str:
         drawn = str(uuid6.uuid7())
         if abs(timestamp_ms_of(drawn) - now) <= MAX_DRIFT_MS:
             return drawn
-    return uuid7_text(min(max(now, EARLIEST_MS), LATEST_MS), int.from_bytes(os.urandom(10)) >> 6)
+    global _last_ms  # noqa: PLW0603  ids are a sequence of the process
+    _last_ms = max(_last_ms + 1, min(max(now, EARLIEST_MS), LATEST_MS))
+    return uuid7_text(_last_ms, int.from_bytes(os.urandom(10)) >> 6)
+
+
+_last_ms = 0
+"""The millisecond of the last id that uuid6 did not draw: the next one is later, so that ids stay in order."""
 
 
 def new_session_id() -> str:

@@ -165,3 +165,11 @@ def decode_line(line: bytes) -> LogEntry:
         return entry
     except DECODE_ERRORS:
         return _tolerant.decode(line)
+
+
+def ts_of(entry: LogEntry | None) -> int:
+    """Return the time stamp of an entry, of a later kind too; 0 if there is none."""
+    if isinstance(entry, UnknownEntry):
+        ts = _payload.from_raw(entry.raw).get("ts")
+        return ts if type(ts) is int else 0
+    return entry.ts if entry is not None else 0

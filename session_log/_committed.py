@@ -1,9 +1,9 @@
 """Where the committed bytes of an open file end: :mod:`session_log._frame` asked about as little of it as will do."""
 
 import os
-from typing import Final
+from typing import Final, Self
 
-from session_log._frame import committed_length, newlines
+from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, committed_length, newlines
 from session_log._layout import open_file
 
 BLOCK_BYTES: Final = 1 << 18
@@ -19,13 +19,30 @@ def committed_end(fd: int, size: int, start: int = 0) -> int:
         at = max(start, size - window)
         tail = read_span(fd, at, size)
         whole = at == start
+        newline = 0
         if not whole:
             newline = tail.find(b"\n") + 1
             at, tail = at + newline, tail[newline:]
         length = committed_length(tail, whole=whole) if whole or tail else None
+        if length is None and newline and tail and not _batch_before(fd, at, start):
+            length = committed_length(tail, whole=True)
         if length is not None:
             return at + length
         window *= 4
+
+
+def _batch_before(fd: int, stop: int, start: int) -> bool:
+    """Tell whether a batch might begin before ``stop`` and go on behind it; nothing that is looked at is kept."""
+    lines = 0
+    bound = max(start, stop - MAX_BATCH_BYTES - MAX_LINE_BYTES)
+    while stop > bound and lines <= MAX_BATCH_LINES:
+        at = max(bound, stop - _CHUNK)
+        data = read_span(fd, at, stop)
+        if b'"batch"' in data:
+            return True
+        lines += newlines(data)
+        stop = at + len(b'"batch"') if at > bound else at  # it may stand across the border of two chunks
+    return False
 
 
 def read_span(fd: int, start: int, stop: int) -> bytes:
@@ -66,9 +83,10 @@ def skip_lines(fd: int, lines: int, end: int) -> int:
 class OpenFile:
     """A file open for reading, closed with its last reference: an iterator may be dropped before its first step."""
 
+    fd = -1
+
     def __init__(self, path: str) -> None:
         self.path = path
-        self.fd = -1
         self.fd = open_file(path, os.O_RDONLY)
 
     def close(self) -> None:
@@ -76,5 +94,11 @@ class OpenFile:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     __del__ = close

@@ -1,5 +1,6 @@
 """Reading segment files: never writes, never locks, opens each file anew. Live files and read-only media alike."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Final
 
 from session_log import _layout
 from session_log._committed import BLOCK_BYTES, OpenFile, committed_end, count_lines, read_span, skip_lines
-from session_log._errors import CorruptSegment, NotFound, UnsafePath
+from session_log._errors import CorruptSegment, NotFound, StoreUnavailable, UnsafePath
 from session_log._follow import follow_file
 from session_log._frame import check_counts, newlines
 from session_log._ids import parse_id
 
 MAX_KNOWN: Final = 4096
 _NEAR_LINES: Final = 2048
+_TAIL_BYTES: Final = 256
 Key = tuple[str, str]
 
 
@@ -24,6 +26,7 @@ class FileReader:
         self.root = root
         self._root = str(root)
         self._known: dict[Key, tuple[int, int, int]] = {}
+        self._tails: dict[Key, bytes] = {}
 
     def _path(self, session_id: str, segment_id: str) -> str:
         return f"{self._root}/{session_id}/{segment_id}{_layout.SEGMENT_SUFFIX}"
@@ -52,13 +55,14 @@ class FileReader:
         """Return the same lines as blocks of bytes, newlines included. See :class:`BlockReader`."""
         check_counts(start=start, stop=stop)
         path = self._path(parse_id(session_id), parse_id(segment_id))
-        file = OpenFile(path)
-        end = os.fstat(file.fd).st_size
-        if (stop, start) == (1, 0):
-            offset = 0  # the first line is there with the file, or the segment was never created
-        if offset is None or stop is None:
-            end = committed_end(file.fd, end)
-        at = offset if offset is not None else self._byte_of(file.fd, (session_id, segment_id), start, end)
+        file = self._open(path)
+        with _layout.reported(path):
+            end = os.fstat(file.fd).st_size
+            if (stop, start) == (1, 0):
+                offset = 0  # the first line is there with the file, or the segment was never created
+            if offset is None or stop is None:
+                end = committed_end(file.fd, end)
+            at = offset if offset is not None else self._byte_of(file.fd, (session_id, segment_id), start, end)
         return _blocks(file, at, end, None if stop is None else stop - start)
 
     def _byte_of(self, fd: int, key: Key, start: int, end: int) -> int:
@@ -81,7 +85,7 @@ class FileReader:
 
     def torn_bytes(self, session_id: str, segment_id: str, committed: int = 0) -> int:
         """Return how many uncommitted bytes there are at the tail right now, behind those that are known not to be."""
-        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
         size = os.fstat(file.fd).st_size
         return size - committed_end(file.fd, size, committed) if size > committed else 0
 
@@ -89,7 +93,7 @@ class FileReader:
         """Return the lines of the trace; none if there is no trace."""
         path = self._trace_path(parse_id(session_id), parse_id(segment_id))
         try:
-            file = OpenFile(path)
+            file = self._open(path)
         except NotFound:
             if not self.exists(session_id, segment_id):
                 raise
@@ -112,28 +116,58 @@ class FileReader:
             found = None
         if known is not None and found is not None and known[0] == found.st_ino and known[2] == found.st_size:
             return known[1:]
-        fd = _layout.open_file(path, os.O_RDONLY)
-        try:
-            found = os.fstat(fd)
-            entries, at = known[1:] if known and known[0] == found.st_ino and known[2] <= found.st_size else (0, 0)
-            end = committed_end(fd, found.st_size, at)
-            entries += count_lines(fd, at, end)
-        finally:
-            os.close(fd)
+        file = self._open(path)
+        with _layout.reported(path):
+            found = os.fstat(file.fd)
+            entries, at = self._still_known(file.fd, key, found)
+            end = committed_end(file.fd, found.st_size, at)
+            entries += count_lines(file.fd, at, end)
+            tail = read_span(file.fd, max(0, end - _TAIL_BYTES), end)
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
+            self._tails.clear()
         self._known[key] = found.st_ino, entries, end
+        self._tails[key] = tail
         return entries, end
+
+    def _still_known(self, fd: int, key: Key, found: os.stat_result) -> tuple[int, int]:
+        """Return the entries and bytes that were counted before, if the file still begins with them, else (0, 0).
+
+        The number of an inode is soon used again: a file that was deleted and made anew may have the same.
+        """
+        inode, entries, end = self._last_known(key) or (0, 0, 0)
+        if inode != found.st_ino or end > found.st_size:
+            return 0, 0
+        tail = self._tails.get(key)
+        if (
+            tail is not None
+            and self._known[key] == (inode, entries, end)
+            and read_span(fd, end - len(tail), end) != tail
+        ):
+            return 0, 0
+        return entries, end
+
+    def _open(self, path: str) -> OpenFile:
+        try:
+            return OpenFile(path)
+        except StoreUnavailable as exc:
+            if not self._spare_descriptors(exc):
+                raise
+            return OpenFile(path)
+
+    def _spare_descriptors(self, exc: StoreUnavailable) -> bool:
+        """Close some descriptors, if ``exc`` says that there are too many; tell whether there were any to close."""
+        return False
 
     def read_span(self, session_id: str, segment_id: str, start: int, stop: int) -> bytes:
         """Return the bytes from ``start`` to ``stop``, which are known to be committed."""
-        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
         return read_span(file.fd, start, stop)
 
     def last_line(self, session_id: str, segment_id: str) -> bytes:
         """Return the last committed line, found from the end."""
         end = self.position(session_id, segment_id)[1]
-        file = OpenFile(self._path(parse_id(session_id), parse_id(segment_id)))
+        file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
         window = 1 << 12
         while True:
             tail = read_span(file.fd, max(0, end - window), end)
@@ -167,7 +201,7 @@ class FileReader:
         """
         check_counts(start=start)
         path = self._path(parse_id(session_id), parse_id(segment_id))
-        return follow_file(OpenFile(path), start, stop)
+        return follow_file(self._open(path), start, stop)
 
     # ── lists ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,15 +248,16 @@ class FileReader:
         """Return the session that holds the segment, or None; looks into each session's folder, newest first."""
         segment_id = parse_id(segment_id)
         for session_id in self.list_sessions():
-            if self.exists(session_id, segment_id):
-                return session_id
+            with contextlib.suppress(StoreUnavailable):  # a folder that is not ours to enter
+                if self.exists(session_id, segment_id):
+                    return session_id
         return None
 
 
 def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[bytes]:
     """Yield whole lines from ``at`` to ``end``, ``limit`` lines at most; close the file at the end."""
     fd = file.fd
-    try:
+    with _layout.reported(file.path), file:
         size = BLOCK_BYTES
         while at < end and (limit is None or limit > 0):
             block = read_span(fd, at, min(at + size, end))
@@ -248,5 +283,3 @@ def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[by
             yield block
             at += len(block)
             size = BLOCK_BYTES
-    finally:
-        file.close()

@@ -4,10 +4,12 @@ Nothing is made before the first segment is: a store on read-only media reads. W
 appears with all of its first lines, by an exclusive link to a file that is complete.
 """
 
+import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -38,8 +40,8 @@ from session_log._store import Appender, Capabilities
 from session_log._whole import create_whole, move_aside
 from session_log.blobs import BlobRef
 
-MAX_OPEN_FILES: Final = 128
-"""Segments kept open for appending; the least recently used is closed. Far below the usual limit of 1,024."""
+MAX_OPEN_FILES: Final = 64
+"""Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
 _DURABILITIES: Final = ("process", "turn", "power")
 _FINAL: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
 TAIL_LATENCY_MS: Final = 20
@@ -129,18 +131,32 @@ class FsStore(FileReader):
         lines = framed(lines, token)
         data = b"\n".join(lines) + b"\n"
         final = any(line.startswith(_FINAL) for line in lines)
-        file = self._file(self._files, key, self._path(*key))
-        try:
+
+        def attempt(file: SegmentFile) -> int:
             if token is None:
                 return file.append(data, len(lines), expected, final)
-            return file.append_once(
-                data, len(lines), expected, final, lambda: self._already_in(key, lines, expected, token)
-            )
+            already = partial(self._already_in, key, lines, expected, token)
+            return file.append_once(data, len(lines), expected, final, already)
+
+        return self._with_file(self._files, key, attempt)
+
+    def _with_file(
+        self, files: "OrderedDict[Key, SegmentFile]", key: Key, attempt: Callable[[SegmentFile], int]
+    ) -> int:
+        """Append through a cached descriptor; after an error it is dropped, and the next append looks anew."""
+        file = self._file(files, key)
+        try:
+            return attempt(file)
         except HeadMoved:
             raise
+        except StoreUnavailable as exc:
+            self._forget(files, key, file)
+            if not self._spare_descriptors(exc):
+                raise
         except BaseException:
-            self._forget(self._files, key, file)
+            self._forget(files, key, file)
             raise
+        return attempt(self._file(files, key))
 
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
@@ -154,12 +170,8 @@ class FsStore(FileReader):
         check_trace_lines(lines)
         if key not in self._traces and not self.exists(*key):
             raise NotFound(self._path(*key), "no such segment")
-        file = self._file(self._traces, key, self._trace_path(*key), create=True)
-        try:
-            file.append(b"\n".join(lines) + b"\n", len(lines))
-        except BaseException:
-            self._forget(self._traces, key, file)
-            raise
+        data = b"\n".join(lines) + b"\n"
+        self._with_file(self._traces, key, lambda file: file.append(data, len(lines)))
 
     def delete_session(self, session_id: str) -> None:
         """Move the session's folder to the trash; writers on it get NotFound from then on."""
@@ -222,16 +234,17 @@ class FsStore(FileReader):
 
     # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _file(
-        self, files: "OrderedDict[Key, SegmentFile]", key: Key, path: str, *, create: bool = False
-    ) -> SegmentFile:
+    def _file(self, files: "OrderedDict[Key, SegmentFile]", key: Key) -> SegmentFile:
         with self._lock:
             file = files.get(key)
             if file is not None:
                 files.move_to_end(key)
                 return file
-            durability = "process" if create else self.durability
-            file = files[key] = SegmentFile(path, durability=durability, create=create)
+            if files is self._traces:
+                file = SegmentFile(self._trace_path(*key), durability="process", create=True)
+            else:
+                file = SegmentFile(self._path(*key), durability=self.durability)
+            files[key] = file
             while len(files) > MAX_OPEN_FILES:
                 files.popitem(last=False)[1].release()
             return file
@@ -243,6 +256,15 @@ class FsStore(FileReader):
         if written is None or counted is None:
             return written or counted
         return max(written, counted, key=lambda known: known[2])
+
+    def _spare_descriptors(self, exc: StoreUnavailable) -> bool:
+        if getattr(exc.__cause__, "errno", None) not in (errno.EMFILE, errno.ENFILE):
+            return False
+        with self._lock:
+            kept = [*self._files.values(), *self._traces.values()]
+            for file in kept:
+                file.release()
+        return bool(kept)
 
     def _forget(self, files: "OrderedDict[Key, SegmentFile]", key: Key, file: SegmentFile) -> None:
         """Drop a descriptor after an error: the next append opens and looks anew."""

@@ -8,6 +8,7 @@ from typing import Final
 from session_log._committed import BLOCK_BYTES, OpenFile, committed_end, count_lines, skip_lines
 from session_log._errors import HeadMoved, NotFound
 from session_log._frame import committed_length, split_committed
+from session_log._layout import reported
 
 _FIRST_NAP_S: Final = 0.0005
 _LAST_NAP_S: Final = 0.01
@@ -22,7 +23,7 @@ def follow_file(file: OpenFile, start: int, stop: Callable[[], bool] | None) -> 
     """
     path = file.path
     fd = file.fd
-    try:
+    with reported(path), file:
         end = committed_end(fd, os.fstat(fd).st_size)
         at = skip_lines(fd, start, end)
         skip = start - count_lines(fd, 0, at)  # lines that are not there yet, and not asked for
@@ -53,8 +54,6 @@ def follow_file(file: OpenFile, start: int, stop: Callable[[], bool] | None) -> 
                 continue  # one more look: what came before that is to be returned
             time.sleep(nap)
             nap = min(nap * 2, _LAST_NAP_S)
-    finally:
-        file.close()
 
 
 def _behind(path: str, fd: int, at: int, size: int) -> bytes:

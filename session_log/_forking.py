@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from session_log._at_fork import renew_after_fork
 from session_log._check import MAX_INTEGER
 from session_log._clock import new_segment_id, now_ms
 from session_log._codec import encode_struct
@@ -25,27 +26,38 @@ from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns,
 MAX_REMEMBERED = 64
 """Segments whose cuts are remembered for each store; a turn costs about a hundred bytes."""
 
-_remembered: "weakref.WeakKeyDictionary[Store, OrderedDict[tuple[str, str], Cuts]]" = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+
+class _Memory:
+    """The cuts seen before, for each store that lives."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: weakref.WeakKeyDictionary[Store, OrderedDict[tuple[str, str], Cuts]] = weakref.WeakKeyDictionary()
+
+    def get(self, store: Store, key: tuple[str, str]) -> Cuts | None:
+        with self._lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
+            return self._kept.get(store, OrderedDict()).get(key)
+        return None
+
+    def put(self, store: Store, key: tuple[str, str], cuts: Cuts) -> None:
+        with self._lock, contextlib.suppress(TypeError):
+            kept = self._kept.setdefault(store, OrderedDict())
+            kept[key] = cuts
+            kept.move_to_end(key)
+            while len(kept) > MAX_REMEMBERED:
+                kept.popitem(last=False)
 
 
-def remember_cuts(store: Store, session_id: str, segment_id: str, cuts: Cuts) -> None:
-    """Keep the cuts of a segment for later forks from this store object."""
-    with _lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
-        kept = _remembered.setdefault(store, OrderedDict())
-        kept[session_id, segment_id] = cuts
-        kept.move_to_end((session_id, segment_id))
-        while len(kept) > MAX_REMEMBERED:
-            kept.popitem(last=False)
+_memory = _Memory()
 
 
 def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
     """Return the cuts of a segment up to its present end: the first time all of it is read, later what is new."""
-    with _lock:
-        try:
-            cuts = _remembered.get(store, {}).get((session_id, segment_id))  # type: ignore[call-overload]
-        except TypeError:
-            cuts = None
+    cuts = _memory.get(store, (session_id, segment_id))
     position = getattr(store, "position", None)
     length, size = position(session_id, segment_id) if position else (store.length(session_id, segment_id), None)
     if cuts is not None and cuts.entries == length and size in (None, cuts.byte_offset):
@@ -59,7 +71,7 @@ def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
         cuts.extend(fresh)
         if cuts.rolled_back:
             cuts = _all_cuts(store, session_id, segment_id)
-    remember_cuts(store, session_id, segment_id, cuts)
+    _memory.put(store, (session_id, segment_id), cuts)
     return cuts
 
 
@@ -107,8 +119,8 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
         seen.append((cuts, parent))
         if turn == 0 and parent is None:
             return segment, cuts.first()
-        cut = cuts.at_turn(turn) if turn > cuts.turn_base else None
-        if turn == cuts.turn_base:
+        cut = cuts.at_turn(turn) if turn > cuts.turn_base or parent is None else None
+        if cut is None and turn == cuts.turn_base:
             cut = cuts.at_base()
         if cut is not None and (bound is None or cut.entries < bound):
             tail = segment, cut
@@ -144,9 +156,16 @@ def fork_from(
     *,
     copy_history: bool = False,
     anywhere: bool = False,
+    byte_offset: int | None = None,
 ) -> str:
-    """Create a child of a segment's first ``entries`` lines. ``anywhere``: also between a call and its result."""
+    """Create a child of a segment's first ``entries`` lines, which end at ``byte_offset``, if that is known.
+
+    ``anywhere``: also between a call and its result.
+    """
     cuts = cuts_for(store, session_id, segment_id)
+    if not 1 <= entries <= cuts.entries:
+        reason = f"there are no {entries} entries"
+        raise InvalidCut(where(store, session_id, segment_id), reason, (min(max(entries, 1), cuts.entries),))
     before = cuts
     if cuts.rolled_back:  # rare: what was rolled back may be cut as well, and was a state of its own
         lines = list(_lines(store, session_id, segment_id, 0, 0))
@@ -160,8 +179,11 @@ def fork_from(
     if cuts.depth > MAX_FORK_DEPTH:
         reason = f"{cuts.depth} generations of forks (MAX_FORK_DEPTH is {MAX_FORK_DEPTH}); fork with copy_history=True"
         raise InvalidCut(where(store, session_id, segment_id), reason)
-    line, byte_offset = _line_at(store, session_id, segment_id, entries, cuts)
-    origin = SegmentOrigin(segment_id, before.turn_at(entries), entries, byte_offset, tail_hash(line))
+    line, end = _line_at(store, session_id, segment_id, entries, cuts)
+    if byte_offset not in (None, end):
+        reason = f"line {entries} ends at byte {end}, not at {byte_offset}: it was rewritten by something else"
+        raise CorruptSegment(where(store, session_id, segment_id), entries, end, reason)
+    origin = SegmentOrigin(segment_id, before.turn_at(entries), entries, end, tail_hash(line))
     start = cuts.start
     prompt = start.system_prompt if start is not None else None
     return create_child(store, session_id, origin, prompt, before.config_at(entries)).segment_id
@@ -187,7 +209,7 @@ def create_child(
     """Create a segment that goes on from ``origin``, with ``lines`` in it from the beginning."""
     segment_id = new_segment_id(after=origin.segment_id)
     entry = SegmentStart(
-        ts=max(now_ms(), ts),
+        ts=ts if lines else max(now_ms(), ts),  # the lines that come with it were stamped before it
         session_id=session_id,
         system_prompt=system_prompt,
         config=config,

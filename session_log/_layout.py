@@ -57,6 +57,15 @@ def unavailable(path: str, exc: OSError) -> StoreUnavailable:
     return StoreUnavailable(path, f"{exc.strerror or exc} (errno {errno.errorcode.get(exc.errno or 0, exc.errno)})")
 
 
+@contextmanager
+def reported(path: str) -> Iterator[None]:
+    """Turn what a system call raises inside into StoreUnavailable."""
+    try:
+        yield
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+
+
 def open_folder(path: str) -> int:
     """Return a descriptor of the folder at ``path``.
 

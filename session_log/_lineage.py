@@ -2,12 +2,14 @@
 
 import gc
 import operator
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from session_log._entries import LogEntry, SegmentOrigin, SegmentStart
+from session_log._codec import ts_of
+from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
 from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
 from session_log._fold import BadRollback, Fold, RolledBack, effective_order
 from session_log._ids import parse_id
@@ -118,14 +120,31 @@ def restore_span(
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     """Pause the garbage collector: entries hold no cycles, and looking for them costs a tenth of a restore."""
+    global _pausing  # noqa: PLW0603  the collector is one of the process
     if not gc.isenabled():
         yield
         return
-    gc.disable()
     try:
+        _pausing = True
+        gc.disable()
         yield
     finally:
+        _pausing = False
         gc.enable()
+
+
+_pausing = False
+
+
+def _resume_collector() -> None:
+    """In a child that was forked while another thread had paused it."""
+    global _pausing  # noqa: PLW0603  the collector is one of the process
+    if _pausing:
+        _pausing = False
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_resume_collector)
 
 
 def _restore(
@@ -153,7 +172,7 @@ def _restore(
     if span.entries is None and isinstance(store, BlockReader):
         torn = store.torn_bytes(session_id, head.segment_id, head.byte_offset)
     state = fold.freeze(head, entries_count=head.entries, damage=damage or (), torn_bytes=torn)
-    last_ts = max((getattr(entry, "ts", 0) for entry in block.entries), default=0)
+    last_ts = max(map(ts_of, block.entries), default=0)
     return Restored(state, fold, head, last_line_of(block.data), last_ts)
 
 
@@ -198,6 +217,7 @@ def fold_block(fold: Fold, block: Block, path: str, damage: list[Damage] | None)
             lines = block.lines()
             offset = block.byte_offset + sum(len(line) + 1 for line in lines[:at])
             _report(Damage(path, block.first_line + at + 1, offset, len(lines[at]), str(exc)), damage)
+            fold.pod_scope = PodScope()  # what a pod may touch fails closed: not the scope before, which may be wider
 
 
 def _report(found: Damage, damage: list[Damage] | None) -> None:
@@ -222,6 +242,7 @@ def _fold_in_order(fold: Fold, blocks: list[Block], path: str, damage: list[Dama
         except InvalidEntry as exc:
             at = order[len(order) - operator.length_hint(remaining) - 1]
             _report(msgspec.structs.replace(places[at], reason=str(exc)), damage)
+            fold.pod_scope = PodScope()
 
 
 def sound_order(entries: list[LogEntry | None], places: list[Damage], damage: list[Damage] | None) -> list[int]:

@@ -87,7 +87,7 @@ def living_owner(segment_path: str) -> Owner | None:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
         return None
-    except OSError:  # it lives, and is somebody else's
-        return owner
+    except PermissionError:
+        pass  # it lives, and is somebody else's
     started = _started(owner.pid)
     return owner if started == owner.started or not started else None

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from session_log._appender import StoreAppender
 from session_log._at_fork import renew_after_fork
 from session_log._check import PLAIN
-from session_log._codec import encode_struct, prepare
+from session_log._codec import encode_struct, prepare, ts_of
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
 from session_log._errors import (
     AppendUnknown,
@@ -25,7 +25,7 @@ from session_log._errors import (
     SessionLogError,
     WriterClosed,
 )
-from session_log._fold import Fold
+from session_log._fold import Fold, RolledBack
 from session_log._forking import create_child, fork_from
 from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines
 from session_log._lineage import Restored, last_line_of, restore_span
@@ -138,7 +138,10 @@ class Recorder:
             fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
         elif self._fresh:
             self._fold = None  # half folded, if this is interrupted
-            fold.extend(self._fresh)
+            try:
+                fold.extend(self._fresh)
+            except RolledBack:  # left by an interrupted rollback
+                fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
         self._fresh = []
         self._fresh_from = self._position[0]
         self._fold = fold
@@ -233,7 +236,7 @@ class Recorder:
 
     def _advance(self, length: int, data: bytes, entries: Sequence[LogEntry]) -> None:
         """Take into state and position what is on file."""
-        self._last_ts = max(self._last_ts, *[getattr(entry, "ts", 0) for entry in entries])
+        self._last_ts = max(self._last_ts, *map(ts_of, entries))
         self._fresh.extend(entries)
         self._position = length, self._position[1] + len(data), data
 

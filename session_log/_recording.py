@@ -11,7 +11,7 @@ import msgspec
 
 from session_log import _entries as e
 from session_log._clock import now_ms
-from session_log._codec import decode_line, prepare
+from session_log._codec import decode_line, prepare, ts_of
 from session_log._entries import LogEntry, SegmentStart
 from session_log._errors import HeadMoved, InvalidEntry, SegmentBusy
 from session_log._fold import pod_scope_of
@@ -94,7 +94,7 @@ def _last_ts(store: Store, session_id: str, segment_id: str, length: int) -> int
     for line in lines:
         if line.strip():
             try:
-                return int(getattr(decode_line(line), "ts", 0))
+                return ts_of(decode_line(line))
             except InvalidEntry:
                 return 0
     return 0

@@ -113,10 +113,23 @@ class SegmentFile:
                 if not self._held:
                     self._take_lock(fd)
                 done = already()
-                return self.append_alone(data, count, expected, final) if done is None else done
+                if done is None:
+                    return self.append_alone(data, count, expected, final)
+                if self._always:
+                    _repair.sync(self._fd)  # who wrote it may not have come so far
+                return done
+            except OSError as exc:
+                raise unavailable(self.path, exc) from exc
             finally:
-                if not self._held and self._fd >= 0:
-                    _flock(self._fd, _UNLOCK)
+                if not self._held:
+                    self._unlock()
+
+    def _unlock(self) -> None:
+        try:
+            if self._fd >= 0:
+                _flock(self._fd, _UNLOCK)
+        except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
+            self._release()
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
@@ -132,7 +145,9 @@ class SegmentFile:
             finally:
                 self._busy = False
 
-    def append_alone(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
+    def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
+        self, data: bytes, count: int, expected: int | None = None, final: bool = False
+    ) -> int:
         """Append, for a caller that keeps other threads off this object itself. See :meth:`append`."""
         fd = self._fd
         if fd < 0:
@@ -165,11 +180,13 @@ class SegmentFile:
             until = now + _UNTOUCHED_S
             self._trusted_until = min(self._look_again, until)
             if not held:
-                _flock(fd, _UNLOCK)
+                self._unlock()
             return entries
-        except BaseException:
-            if not held and self._fd >= 0:
-                _flock(self._fd, _UNLOCK)
+        except BaseException as exc:
+            if not held:
+                self._unlock()
+            if isinstance(exc, OSError):
+                raise unavailable(self.path, exc) from exc
             raise
 
     def sync(self) -> None:
@@ -180,12 +197,7 @@ class SegmentFile:
         """
         with self._lock:
             if self._fd >= 0:
-                try:
-                    _repair.sync(self._fd)
-                    self._durable = self.position[1]
-                except OSError as exc:
-                    self._broken = f"a sync failed ({exc.strerror})"
-                    raise AppendUnknown(self.path, self._broken) from exc
+                self._sync(self._fd, self.position[1])
 
     def known(self) -> tuple[int, int, int] | None:
         """Return inode, entries and bytes after the last append, or None before the first."""

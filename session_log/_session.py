@@ -230,7 +230,9 @@ def ensure_head_or_fork(store: Store, head: Head) -> Head:
         raise CallerError(f"{head!r} is no Head; take it from a writer, a restored state or head()")
     if store.length(head.session_id, head.segment_id) == head.entries:
         return head
-    segment_id = fork_from(store, head.session_id, head.segment_id, head.entries, anywhere=True)
+    segment_id = fork_from(
+        store, head.session_id, head.segment_id, head.entries, anywhere=True, byte_offset=head.byte_offset
+    )
     length = sum(len(line) + 1 for line in store.read(head.session_id, segment_id))
     return Head(head.session_id, segment_id, 1, length)
 

@@ -4,7 +4,7 @@ What it does is in two parts: :class:`Recorder` gets entries behind the position
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -231,21 +231,21 @@ class SegmentWriter(Recorder):
 
     def trace_event(self, event: Any, *, llm_call: int = 0) -> None:
         """Trace one event of a provider's stream, if tracing is on. Never raises for what a trace could do wrong."""
-        if self._traces:
-            with self._lock:
-                turn = self._folded().turn_count
-            self._append_trace(TraceEntry.stream_event(ts=now_ms(), turn=turn, llm_call=llm_call, event=event))
+        self._append_trace(lambda turn: TraceEntry.stream_event(ts=now_ms(), turn=turn, llm_call=llm_call, event=event))
 
     def trace_lifecycle(self, label: str, data: Any = None, *, llm_call: int | None = None) -> None:
         """Trace a marker such as ``request_start``, if tracing is on. Never raises for what a trace could do wrong."""
-        if self._traces:
+        self._append_trace(
+            lambda turn: TraceEntry.lifecycle(ts=now_ms(), turn=turn, label=label, llm_call=llm_call, data=data)
+        )
+
+    def _append_trace(self, entry_of: Callable[[int], TraceEntry]) -> None:
+        if not self._traces:
+            return
+        try:
             with self._lock:
                 turn = self._folded().turn_count
-            self._append_trace(TraceEntry.lifecycle(ts=now_ms(), turn=turn, label=label, llm_call=llm_call, data=data))
-
-    def _append_trace(self, entry: TraceEntry) -> None:
-        try:
-            make.append_trace(self._store, self._session_id, self._segment_id, entry)
+            make.append_trace(self._store, self._session_id, self._segment_id, entry_of(turn))
         except (SessionLogError, OSError) as exc:
             if not self._trace_failed:
                 self._trace_failed = True

@@ -81,7 +81,7 @@ def fold(base: Folded, entries: Sequence[Line]) -> Folded:
     return base
 
 
-def _after(now: Folded, entry: Line) -> Folded:  # noqa: C901, PLR0911, PLR0912 (one case a kind)
+def _after(now: Folded, entry: Line) -> Folded:  # noqa: C901, PLR0911 (one case a kind)
     if isinstance(entry, sl.Invoke):
         return replace(now, interrupted=True)
     if isinstance(entry, sl.UserInput):

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Blank, Folded, Line, Oracle, fold, folded, lines_of, started
-from strategies import SESSION_ID, histories
 
 import session_log as sl
+from oracle import Blank, Folded, Line, Oracle, fold, folded, lines_of, started
+from strategies import SESSION_ID, histories
 
 GARBAGE = (
     b'{"kind":"turn_end","ts":1,"turn_co',
@@ -148,7 +148,9 @@ def check_prefix(log: Written, size: int) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1,), (3, 1), (9,)], ids=["lines", "mixed", "one batch"])
-def test_every_byte_cut_restores_whole_units_and_the_next_append_repairs(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+def test_every_byte_cut_restores_whole_units_and_the_next_append_repairs(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
     """F1, F3: cut anywhere behind the first line, a prefix of whole lines and batches is left, and it can be gone on."""
     log = write(tmp_path, small_history(), sizes)
 

@@ -56,6 +56,19 @@ Ids = tuple[str, str]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
+@pytest.fixture(autouse=True)
+def nobody_waits_for_ever() -> Iterator[None]:
+    """Interrupt a test that hangs, instead of waiting with it."""
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+
+
 def start(ids: Ids) -> bytes:
     return encode_line(SegmentStart(ts=1, session_id=ids[0], config=RequestConfig(), history=(), v=1))
 
@@ -173,7 +186,7 @@ def in_fork(work: Callable[[], object]) -> int:
     if child:
         return child
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(30)
+    signal.alarm(20)
     status = 1
     try:
         work()
@@ -1016,6 +1029,41 @@ def test_children_forked_amid_records_do_not_hang(tmp_path: Path, make: Callable
         assert all(b'"payload":["child",%d]' % number in everywhere for number in range(8))
 
 
+@pytest.mark.parametrize("which", ["store", "segment file", "writer", "store in memory"])
+def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(tmp_path: Path, which: str) -> None:
+    """F35: whichever lock some other thread holds at the moment of ``os.fork``: the child goes on."""
+    store: Any = MemoryStore() if which == "store in memory" else FsStore(tmp_path)
+    writer: Any = SegmentWriter.create(store)
+    ids = writer.session_id, writer.segment_id
+    writer.save_user_input("before")
+    store.append(*ids, [line("before")])
+    lock = {
+        "store": lambda: store._lock,
+        "segment file": lambda: next(iter(store._files.values()))._lock,
+        "writer": lambda: writer._lock,
+        "store in memory": lambda: store._changed,
+    }[which]()
+    held, done = threading.Event(), threading.Event()
+
+    def hold_it() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    def go_on() -> None:
+        assert store.append(*ids, [line("in the child")]) == 4
+        writer.save_user_input("in a fork of the child's")
+        assert store.create_segment(ids[0], new_segment_id(), [start(ids)]) == 1
+
+    thread = threading.Thread(target=hold_it)
+    thread.start()
+    held.wait()
+    child = in_fork(go_on)
+    done.set()
+    thread.join()
+    expect_success(child)
+
+
 def test_a_child_does_not_inherit_an_exclusive_hold(tmp_path: Path) -> None:
     """F35: the child of a holder is refused, and its end frees nothing; the close of the parent frees everything."""
     store = FsStore(tmp_path)
@@ -1279,7 +1327,13 @@ def test_a_lock_that_nobody_frees_is_busy_in_the_end(tmp_path: Path, monkeypatch
     store = FsStore(tmp_path)
     ids = segment(store)
     monkeypatch.setattr(session_log._segment_file, "LOCK_TIMEOUT_S", 0.0)
-    monkeypatch.setattr(time, "sleep", lambda nap: None)
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        assert len(naps) < 1_000
+
+    monkeypatch.setattr(time, "sleep", nap)
     fd = os.open(path_of(store, ids), os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

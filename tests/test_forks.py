@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Blank, Folded, fold, folded, lines_of
-from strategies import SESSION_ID, histories
 
 import session_log as sl
+from oracle import Blank, Folded, fold, folded, lines_of
+from strategies import SESSION_ID, histories
 
 Entries = list[sl.LogEntry]
 

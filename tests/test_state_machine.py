@@ -14,7 +14,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from oracle import Folded, Line, Oracle, Rollback, folded, lines_of, started
+
+import session_log as sl
+from oracle import Line, Oracle, Rollback, folded, lines_of, started
 from strategies import (
     configs,
     domains,
@@ -31,8 +33,6 @@ from strategies import (
     unknown_entries,
     usage_fields,
 )
-
-import session_log as sl
 
 PICK = st.integers(0, 1_000)
 """An index into whatever there is."""
@@ -60,18 +60,22 @@ def _verbs() -> st.SearchStrategy[Verb]:
     results = st.sampled_from([sl.ToolResult("a", "done"), sl.ToolResult("b", "failed", is_error=True)])
     turn = verb("save_invoke", st.sampled_from(["user_send", "notify"])) | verb("save_turn_end")
     call = verb("save_delta", st.lists(calls | results, min_size=1, max_size=2))
-    return turn | call | st.one_of(
-        verb("save_user_input", texts() | st.lists(input_segments(), max_size=2)),
-        verb("save_delta", st.lists(_items(), max_size=3)),
-        usage,
-        verb("save_run_completed", st.sampled_from(["finished", "paused"]), st.booleans()),
-        verb("save_run_errored", texts(), st.booleans()),
-        verb("save_config_changed", configs()),
-        verb("save_extension", domains(), payloads()),
-        verb("save_pod_scope", pod_scopes().map(lambda found: msgspec.convert(found, sl.PodScope))),
-        verb("append_system_item", system_items()),
-        verb("append", unknown_entries()),
-        verb("append", st.just(sl.PausedTurnAbandoned(ts=0))),
+    return (
+        turn
+        | call
+        | st.one_of(
+            verb("save_user_input", texts() | st.lists(input_segments(), max_size=2)),
+            verb("save_delta", st.lists(_items(), max_size=3)),
+            usage,
+            verb("save_run_completed", st.sampled_from(["finished", "paused"]), st.booleans()),
+            verb("save_run_errored", texts(), st.booleans()),
+            verb("save_config_changed", configs()),
+            verb("save_extension", domains(), payloads()),
+            verb("save_pod_scope", pod_scopes().map(lambda found: msgspec.convert(found, sl.PodScope))),
+            verb("append_system_item", system_items()),
+            verb("append", unknown_entries()),
+            verb("append", st.just(sl.PausedTurnAbandoned(ts=0))),
+        )
     )
 
 
@@ -84,7 +88,9 @@ def lines_from(verb: Verb, turn_count: int) -> list[Line]:
             sl.UserInput(ts=0, segments=(sl.TextInput(typed),) if isinstance(typed, str) else tuple(typed))
         ],
         "save_delta": lambda items: [
-            sl.ToolResultEntry(ts=0, item=item) if isinstance(item, sl.ToolResult) else sl.AssistantItem(ts=0, item=item)
+            sl.ToolResultEntry(ts=0, item=item)
+            if isinstance(item, sl.ToolResult)
+            else sl.AssistantItem(ts=0, item=item)
             for item in items
             if not (isinstance(item, sl.Message) and item.role == "user")
         ],
@@ -315,7 +321,9 @@ class Sessions(RuleBasedStateMachine):
         for segment_id, log in self.oracle.logs.items():
             state = sl.restore(self.store, log.session_id, segment_id)
             assert folded(state) == self.oracle.state(segment_id)
-            assert state.entries_count == self.oracle.length(segment_id) == self.store.length(log.session_id, segment_id)
+            assert (
+                state.entries_count == self.oracle.length(segment_id) == self.store.length(log.session_id, segment_id)
+            )
             assert state.session_id == log.session_id
 
     @invariant()
@@ -395,7 +403,9 @@ class OnFiles(Sessions):
         session_id, segment_id = self.segment(pick)
         log = self.oracle.logs[segment_id]
         kept = len(log.lines) - log.units[-1]
-        inherited = [child.parent[1] for child in self.oracle.logs.values() if child.parent and child.parent[0] == segment_id]
+        inherited = [
+            child.parent[1] for child in self.oracle.logs.values() if child.parent and child.parent[0] == segment_id
+        ]
         if kept == 0 or any(entries > kept for entries in inherited) or segment_id in self.torn:
             return
         path = self.store.segment_path(session_id, segment_id)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Folded, fold, folded
 
 import session_log as sl
+from oracle import Folded, fold, folded
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -163,7 +163,7 @@ def test_each_method_records_its_entry_and_returns_the_new_length(
 
         found = on_file(store, writer)[1:]
         assert list(map(timeless, found)) == list(map(timeless, expected))
-        assert all(getattr(entry, "ts", before) >= before for entry in found if "ts" not in repr(expected)[:3]) or expected
+        assert all(entry.ts >= before for entry in found if not isinstance(entry, sl.UnknownEntry) and entry.ts > 5)
         assert length == 1 + len(expected) == writer.head.entries == writer.state.entries_count
         assert folded(writer.state) == restored(store, writer) == fold(start, expected)
         assert writer.head == sl.head(store, writer.session_id, writer.segment_id)
@@ -204,7 +204,9 @@ def test_a_writer_goes_on_where_another_left(store: sl.Store) -> None:
         lambda w: w.save_extension("d", {"x": float("nan")}),
         lambda w: w.save_extension("d", {1: 2}),
         lambda w: w.save_extension("pod.scope", {"allow": 5}),
-        lambda w: w.append(sl.UserInput(ts=1, segments=(), extensions=(sl.SessionExtension("pod.scope", {"deny": 1}),))),
+        lambda w: w.append(
+            sl.UserInput(ts=1, segments=(), extensions=(sl.SessionExtension("pod.scope", {"deny": 1}),))
+        ),
         lambda w: w.save_usage(*TOKENS, colour="red"),
         lambda w: w.save_usage(1.5, 1, 1, 1, 1),
         lambda w: w.save_user_input(5),
@@ -324,7 +326,11 @@ def test_what_a_caller_changes_later_does_not_reach_the_log(store: sl.Store) -> 
         writer.save_extension("b", payload)
         payload["list"].append(2)
     expected = restored(store, writer)
-    assert expected.extensions == [("d", {"list": [1], "map": {"a": 1}}), ("e", {"n": [1]}), ("b", {"list": [1], "map": {"a": 1}})]
+    assert expected.extensions == [
+        ("d", {"list": [1], "map": {"a": 1}}),
+        ("e", {"n": [1]}),
+        ("b", {"list": [1], "map": {"a": 1}}),
+    ]
 
     payload["map"].clear()
     inner["n"].append(2)
@@ -531,6 +537,7 @@ def test_a_writer_forgotten_without_close_holds_nothing(store: sl.Store) -> None
     writer = sl.SegmentWriter.create(store, exclusive=True)
     ids = writer.session_id, writer.segment_id
     writer.save_invoke()
+    gc.collect()
     open_before = len(os.listdir("/dev/fd"))
     del writer
     gc.collect()

@@ -88,15 +88,18 @@ def _expect_gone(store: Store, ids: Ids) -> None:
 def a_deleted_id_may_be_used_again(trial: Trial) -> None:
     """A session may be created and deleted under the same ids again and again; nothing of the old one comes back."""
     ids = new_session_id(), new_segment_id()
-    for number in range(3):
+    for number in range(4):
         trial.store.create_segment(*ids, [start(ids), line(number)])
         refused("create on a taken id", SegmentExists, lambda: trial.store.create_segment(*ids, [start(ids)]))
         expect("the lines", trial.lines(ids), [start(ids), line(number)])
         expect("the trace", list(trial.store.read_trace(*ids)), [])
         trial.store.append_trace(*ids, [line("trace", number)])
-        expect("an append", trial.other.append(*ids, [line("more")], expected=2), 3)
+        expect("an append", trial.store.append(*ids, [line("more")], expected=2), 3)
         exc = refused("a stale append", HeadMoved, lambda: trial.store.append(*ids, [line("more")], expected=2))
         expect("what HeadMoved says", (exc.expected, exc.actual), (2, 3))
+        if number == 2:  # and once without a look in between
+            trial.store.delete_session(ids[0])
+            continue
         trial.handles[number % len(trial.handles)].delete_session(ids[0])
         for store in trial.handles:
             _expect_gone(store, ids)

@@ -1,0 +1,197 @@
+"""Ctrl-C at any point: afterwards state, file and locks agree, and the next append works.
+
+The interpreter looks for signals when a function begins, when a loop goes round, and when a call of C code returns. A
+trace function raises KeyboardInterrupt at each of those points in turn, in every frame of the library. (At the other
+opcodes no signal ever arrives, and no ``with`` could be left in peace if one did.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import session_log as sl
+from oracle import folded
+
+HOME = str(Path(sl.__file__).parent)
+DEADLOCK_S = 20.0
+
+
+def handlers(code: CodeType) -> list[tuple[int, int, int]]:
+    """Return (start, stop, handler) of a code's exception table (CPython's Objects/exception_handling_notes.txt)."""
+    numbers: list[int] = []
+    value = 0
+    for byte in code.co_exceptiontable:
+        value = value << 6 | byte & 63
+        if not byte & 64:
+            numbers.append(value)
+            value = 0
+    fields = zip(*[iter(numbers)] * 4, strict=True)
+    return [(2 * start, 2 * (start + length), 2 * target) for start, length, target, _ in fields]
+
+
+def handler_at(code: CodeType, offset: int) -> int | None:
+    return next((target for start, stop, target in handlers(code) if start <= offset < stop), None)
+
+
+class Interrupter:
+    """Runs code, and raises KeyboardInterrupt at the ``at``-th point at which a signal can arrive (0: never)."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.points = 0
+        self.place = "nowhere"
+        self._called: dict[int, int] = {}  # frame -> offset of the C call that has just returned
+        self._names: dict[CodeType, dict[int, str]] = {}
+
+    def run(self, act: Callable[[], Any]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            act()
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_back is not None:
+            self._called.pop(id(frame.f_back), None)  # it was no C code that was called
+        if not frame.f_code.co_filename.startswith(HOME):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: Any) -> Any:
+        called = self._called.pop(id(frame), None)
+        if event == "opcode":
+            code, offset = frame.f_code, frame.f_lasti
+            if code not in self._names:
+                self._names[code] = {found.offset: found.opname for found in dis.get_instructions(code)}
+            name = self._names[code].get(offset, "")
+            if name.startswith("CALL"):
+                self._called[id(frame)] = offset
+            returned = called is not None and handler_at(code, called) == handler_at(code, offset)
+            if returned or name in ("RESUME", "JUMP_BACKWARD"):
+                self.points += 1
+                if self.points == self.at:
+                    self.place = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name} at {name} {offset}"
+                    raise KeyboardInterrupt
+        return self._step
+
+
+@contextlib.contextmanager
+def ignored_by_the_interpreter() -> Iterator[list[BaseException | None]]:
+    """Collect what was raised in a finalizer: Python itself drops that, whatever it is."""
+    found: list[BaseException | None] = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda what: found.append(what.exc_value)
+    try:
+        yield found
+    finally:
+        sys.unraisablehook = before
+
+
+def state_is_on_file(store: sl.Store, writer: sl.SegmentWriter, shared: str | None) -> None:
+    """The writer's state is that of its segment, where it says it is; the segment's end, if nobody else wrote there."""
+    head = writer.head
+    ids = writer.session_id, writer.segment_id
+    assert folded(writer.state) == folded(sl.restore(store, *ids, at_entries=head.entries))
+    if writer.segment_id != shared:
+        assert head == sl.head(store, *ids)
+    assert any(item == sl.Message.user("recorded before") for item in writer.state.history) or head.entries == 0
+
+
+def locks_are_free(store: sl.Store, session_id: str) -> None:
+    if isinstance(store, sl.FsStore):
+        for segment_id in store.list_segments(session_id):
+            fd = os.open(store.segment_path(session_id, segment_id), os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.close(fd)
+
+
+def in_another_thread(act: Callable[[], Any]) -> None:
+    """Run ``act`` where a lock left behind by this thread would block for ever; raise what it raises."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as exc:  # noqa: BLE001  raised below
+            errors.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(DEADLOCK_S)
+    assert not thread.is_alive(), "a lock was left behind"
+    if errors:
+        raise errors[0]
+
+
+def in_a_batch(writer: sl.SegmentWriter) -> None:
+    with writer.batch():
+        writer.save_user_input("one")
+        writer.save_delta([sl.Message.assistant("two")])
+
+
+ACTS: dict[str, tuple[Callable[[sl.SegmentWriter], Any], bool]] = {
+    "append": (lambda w: w.save_user_input("x"), False),
+    "append a batch": (lambda w: w.save_delta([sl.Message.assistant("x"), sl.ToolCall("c", "run", "{}")]), False),
+    "append slowly": (lambda w: w.save_extension("d", {"x": [1]}), False),
+    "append behind a look": (lambda w: (w.state, w.save_user_input("x"), w.save_user_input("y")), False),
+    "turn end": (lambda w: w.save_turn_end(), False),
+    "batch": (in_a_batch, False),
+    "state": (lambda w: w.state, False),
+    "rollback": (lambda w: w.rollback(2), False),
+    "fork": (lambda w: w.save_user_input("x"), True),
+    "fork with a batch": (in_a_batch, True),
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("kind", ["memory", "files"])
+def test_an_interrupt_at_any_point_leaves_state_file_and_locks_as_one(tmp_path: Path, kind: str, name: str) -> None:
+    """F19: in or out, never half, known or found out; no lock left behind; and it goes on as if nothing had been."""
+    act, behind = ACTS[name]
+    store: sl.Store = sl.MemoryStore() if kind == "memory" else sl.FsStore(tmp_path, durability="turn")
+
+    def prepared() -> sl.SegmentWriter:
+        writer = sl.SegmentWriter.create(store)
+        writer.save_user_input("recorded before")
+        if behind:
+            sl.save_extension(store, writer.session_id, writer.segment_id, "other", None)
+        return writer
+
+    rehearsal = Interrupter(0)
+    rehearsal.run(lambda writer=prepared(): act(writer))  # type: ignore[misc]
+    assert rehearsal.points > 5
+    for at in range(1, rehearsal.points + 1):
+        writer = prepared()
+        source = writer.segment_id
+        interrupter = Interrupter(at)
+        with ignored_by_the_interpreter() as ignored:
+            try:
+                interrupter.run(lambda writer=writer: act(writer))  # type: ignore[misc]
+                raised = bool(ignored)
+            except KeyboardInterrupt:
+                raised = True
+        try:
+            assert raised, "the interrupt was swallowed"
+            locks_are_free(store, writer.session_id)
+            for _ in range(2):
+                in_another_thread(lambda: state_is_on_file(store, writer, source if behind else None))  # noqa: B023
+                in_another_thread(lambda: writer.save_invoke("notify"))  # noqa: B023
+            assert behind or writer.segment_id == source, "it forked, though nobody else wrote"
+            in_another_thread(lambda: state_is_on_file(store, writer, source if behind else None))  # noqa: B023
+        except BaseException as exc:
+            exc.add_note(f"interrupted at point {at}: {interrupter.place}")
+            raise
