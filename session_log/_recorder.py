@@ -27,7 +27,7 @@ from session_log._errors import (
 )
 from session_log._fold import Fold, RolledBack
 from session_log._forking import create_child, fork_from
-from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines
+from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines, unmarked
 from session_log._lineage import Restored, last_line_of, restore_span
 from session_log._reader import where
 from session_log._recording import recordable
@@ -64,6 +64,7 @@ class Recorder:
         self._closed: str | None = None
         self._guarded = False  # a batch is open, the writer closed, or an append in doubt: append takes the careful way
         self._busy = False
+        self._moving: tuple[str, int] | None = None  # on the way into another segment
         self._depth = depth
         renew_after_fork(self)
         self._adopt(restored)
@@ -237,7 +238,7 @@ class Recorder:
     def _advance(self, length: int, data: bytes, entries: Sequence[LogEntry]) -> None:
         """Take into state and position what is on file."""
         self._last_ts = max(self._last_ts, *map(ts_of, entries))
-        self._fresh.extend(entries)
+        self._fresh[self._position[0] - self._fresh_from :] = entries  # (a slice: an interrupt, and it is done again)
         self._position = length, self._position[1] + len(data), data
 
     def _failed(
@@ -265,7 +266,10 @@ class Recorder:
         self._appender.close()
 
     def _settle(self) -> None:
-        """After an interrupt in the middle of an append: find out whether its lines are on file."""
+        """After an interrupt: find out whether the lines of an append are on file, and finish a change of segment."""
+        if self._moving is not None:
+            segment_id, depth = self._moving
+            self._go_on_in(segment_id, depth=depth)
         if self._doubt is None:
             return
         data, recorded = self._doubt
@@ -278,7 +282,8 @@ class Recorder:
 
     def _guard(self) -> None:
         """Have appends take the careful way while there is a reason to."""
-        self._guarded = bool(self._batches) or self._closed is not None or self._doubt is not None
+        unsettled = self._doubt is not None or self._moving is not None
+        self._guarded = unsettled or bool(self._batches) or self._closed is not None
 
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -290,12 +295,13 @@ class Recorder:
         if self._depth > MAX_FORK_DEPTH:  # too long a chain to refer to: the fork stands alone, the chain begins anew
             child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
             self._go_on_in(child, depth=1)
-            return self._append_many(lines, list(entries))
+            return self._append_many([unmarked(line) for line in lines], list(entries))
         self._refuse_rewritten()
         origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(last_line_of(tail)))
         made = create_child(
             self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts
         )
+        self._guarded, self._moving = True, (made.segment_id, self._depth + 1)
         self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id
         self._depth += 1
@@ -304,6 +310,8 @@ class Recorder:
         if lines:
             self._advance(1 + len(lines), data, entries)
         self._take_hold()
+        self._moving = None
+        self._guard()
         return self._position[0]
 
     def _refuse_rewritten(self) -> None:
@@ -326,8 +334,11 @@ class Recorder:
             raise CorruptSegment(self._where(), length, byte_offset, reason)
 
     def _go_on_in(self, segment_id: str, *, depth: int) -> None:
-        """Leave the segment for another one of the session."""
+        """Leave the segment for another one of the session. Interrupted, it is done again before anything else."""
+        self._guarded, self._moving = True, (segment_id, depth)
         restored = restore_span(self._store, self._session_id, segment_id)
         self._appender.close()
         self._depth = depth
         self._adopt(restored)
+        self._moving = None
+        self._guard()

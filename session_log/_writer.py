@@ -4,15 +4,16 @@ What it does is in two parts: :class:`Recorder` gets entries behind the position
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
+
+import msgspec
 
 from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._clock import now_ms
-from session_log._codec import prepare
+from session_log._codec import prepare, ts_of
 from session_log._entries import LogEntry
 from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
 from session_log._forking import cuts_for, fork_from
@@ -77,50 +78,41 @@ class SegmentWriter(Recorder):
         writer._traces = trace
         return writer
 
-    @contextmanager
-    def batch(self) -> Iterator["SegmentWriter"]:
+    def batch(self) -> "Batch":
         """Collect what this thread (or asyncio task) records inside into one write at the end: all or nothing.
 
-        An exception inside discards it. The state does not have it before the end.
+        A context manager. An exception inside discards it; leave it before you record that. The state does not have
+        it before the end.
         """
-        me = current_flow()
-        if me in self._batches:
-            raise CallerError(f"{self!r}: a batch is open already; batches do not nest")
-        collected: list[tuple[bytes, LogEntry]] = []
-        try:
-            with self._lock:
-                self._guarded = True
-                self._batches[me] = []
-            yield self
-            collected = self._batches[me]
-        finally:
-            with self._lock:
-                self._batches.pop(me, None)
-                self._guard()
-        with self._lock:
-            self._append_many([line for line, _ in collected], [entry for _, entry in collected])
+        return Batch(self)
 
     # ── the verbs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _now(self) -> int:
         return max(now_ms(), self._last_ts)
 
+    def _record(self, entry_at: Callable[[int], LogEntry]) -> int:
+        with self._lock:  # from the look at the clock on: another thread's later time must not get in first
+            return self.append(entry_at(self._now()))
+
     def save_invoke(self, trigger: str = "user_send") -> int:
         """Record that idle became active."""
-        return self.append(e.Invoke(ts=self._now(), trigger=trigger))
+        return self._record(lambda ts: e.Invoke(ts=ts, trigger=trigger))
 
     def save_user_input(self, segments_or_text: str | Sequence[InputSegment]) -> int:
         """Record what the user sent: a text, or typed segments."""
-        return self.append(e.UserInput(ts=self._now(), segments=make.input_segments(segments_or_text)))
+        return self._record(lambda ts: e.UserInput(ts=ts, segments=make.input_segments(segments_or_text)))
 
     def save_delta(self, items: Iterable[Item]) -> int:
         """Record new history items in one write; user messages are skipped: ``save_user_input`` recorded them."""
-        ts = self._now()
-        return self.append_entries([e.classify_history_item(item, ts) for item in make.delta(items)])
+        kept = make.delta(items)
+        with self._lock:
+            ts = self._now()
+            return self.append_entries([e.classify_history_item(item, ts) for item in kept])
 
     def append_system_item(self, item: SystemItem) -> int:
         """Record what the runtime put into the history."""
-        return self.append(e.SystemItemEntry(ts=self._now(), item=item))
+        return self._record(lambda ts: e.SystemItemEntry(ts=ts, item=item))
 
     def save_turn_end(self, turn_count: int | None = None) -> int:
         """Record that a turn ended; without ``turn_count``, the one after the last."""
@@ -135,11 +127,11 @@ class SegmentWriter(Recorder):
 
     def save_run_completed(self, result: str = "finished", interrupted: bool = False) -> int:
         """Record that a run returned (``finished``, ``paused``, ``limit_reached``, ``yielded``)."""
-        return self.append(e.RunCompleted(ts=self._now(), interrupted=interrupted, result=result))
+        return self._record(lambda ts: e.RunCompleted(ts=ts, interrupted=interrupted, result=result))
 
     def save_run_errored(self, message: str, interrupted: bool = False) -> int:
         """Record that a run failed."""
-        return self.append(e.RunErrored(ts=self._now(), interrupted=interrupted, message=message))
+        return self._record(lambda ts: e.RunErrored(ts=ts, interrupted=interrupted, message=message))
 
     def save_usage(
         self,
@@ -152,20 +144,20 @@ class SegmentWriter(Recorder):
     ) -> int:
         """Record the tokens of one model call. ``extras``: model, source, reasoning_tokens, latency_ms, node_id."""
         tokens = (history_len, input_total_tokens, cache_read_tokens, cache_write_tokens, output_tokens)
-        return self.append(make.usage_entry(self._now(), *tokens, **extras))
+        return self._record(lambda ts: make.usage_entry(ts, *tokens, **extras))
 
     def save_config_changed(self, config: e.RequestConfig) -> int:
         """Record the request parameters from here on."""
-        return self.append(e.ConfigChanged(ts=self._now(), config=config))
+        return self._record(lambda ts: e.ConfigChanged(ts=ts, config=config))
 
     def save_extension(self, domain: str, payload: Any) -> int:
         """Record any JSON value under a domain; domains that start with ``session_log.`` are the library's own."""
         make.check_domain(domain)
-        return self.append(e.Extension(ts=self._now(), domain=domain, payload=payload))
+        return self._record(lambda ts: e.Extension(ts=ts, domain=domain, payload=payload))
 
     def save_pod_scope(self, snapshot: e.PodScope) -> int:
         """Record what a pod may touch; the last one counts."""
-        return self.append(make.scope_entry(self._now(), snapshot))
+        return self._record(lambda ts: make.scope_entry(ts, snapshot))
 
     # ── history is never rewritten ─────────────────────────────────────────────────────────────────────────────────
 
@@ -269,6 +261,46 @@ class SegmentWriter(Recorder):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class Batch:
+    """A batch in the making; see :meth:`SegmentWriter.batch`."""
+
+    def __init__(self, writer: SegmentWriter) -> None:
+        self._writer = writer
+        self._collected: list[tuple[bytes, LogEntry]] = []
+
+    def __enter__(self) -> SegmentWriter:
+        writer = self._writer
+        self._flow = current_flow()
+        if self._flow in writer._batches:
+            raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
+        self._began = writer._last_ts
+        writer._guarded = True
+        writer._batches[self._flow] = self._collected  # the last step: a signal before it leaves no open batch behind
+        return writer
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        writer = self._writer
+        writer._batches.pop(self._flow, None)
+        with writer._lock:
+            writer._guard()
+            if kind is None:
+                writer._append_many(*self._settled(writer._last_ts))
+
+    def _settled(self, last_ts: int) -> tuple[list[bytes], list[LogEntry]]:
+        """Return lines and entries; those stamped in here are not before what others recorded meanwhile."""
+        lines, entries = [], []
+        for line, entry in self._collected:
+            if (
+                last_ts > self._began
+                and self._began <= ts_of(entry) < last_ts
+                and not isinstance(entry, e.UnknownEntry)
+            ):
+                line, entry = prepare(msgspec.structs.replace(entry, ts=last_ts))  # noqa: PLW2901
+            lines.append(line)
+            entries.append(entry)
+        return lines, entries
 
 
 INTERRUPTED_SUMMARY = "interrupted: the run ended before this tool returned"

@@ -43,7 +43,7 @@ class Folded:
     """What a worker needs to go on, in plain lists."""
 
     system_prompt: str | None = None
-    config: sl.RequestConfig = sl.RequestConfig()
+    config: sl.RequestConfig = field(default_factory=sl.RequestConfig)
     history: list[Any] = field(default_factory=list)
     turn_count: int = 0
     interrupted: bool = False

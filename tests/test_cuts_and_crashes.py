@@ -1,4 +1,4 @@
-"""Whatever is left of a file, what is whole of it is read, nothing is read that was not written, and nothing is lost."""
+"""Whatever is left of a file: what is whole of it is read, nothing else is, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import session_log as sl
-from oracle import Blank, Folded, Line, Oracle, fold, folded, lines_of, started
+from oracle import Blank, Folded, Line, fold, folded, lines_of, started
 from strategies import SESSION_ID, histories
 
 GARBAGE = (
@@ -151,7 +151,7 @@ def check_prefix(log: Written, size: int) -> None:
 def test_every_byte_cut_restores_whole_units_and_the_next_append_repairs(
     tmp_path: Path, sizes: tuple[int, ...]
 ) -> None:
-    """F1, F3: cut anywhere behind the first line, a prefix of whole lines and batches is left, and it can be gone on."""
+    """F1, F3: cut anywhere behind the first line, whole lines and batches are left, and it can be gone on."""
     log = write(tmp_path, small_history(), sizes)
 
     for size in range(log.ends[0][0], len(log.data) + 1):
@@ -430,4 +430,4 @@ def test_the_torn_bytes_of_many_crashes_are_all_kept(tmp_path: Path) -> None:
             writer.save_invoke()
 
     assert log.torn().split(b"\n")[:-1] == pieces
-    assert Oracle and log.restore().entries_count == len(log.lines) + len(pieces)
+    assert log.restore().entries_count == len(log.lines) + len(pieces)

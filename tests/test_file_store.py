@@ -21,7 +21,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -53,6 +53,7 @@ from session_log import (
 )
 
 Ids = tuple[str, str]
+Durability = Literal["process", "turn", "power"]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -205,7 +206,7 @@ def expect_success(child: int) -> None:
 
 
 @pytest.mark.parametrize("durability", ["process", "power"])
-def test_everything_is_for_the_owner_only(tmp_path: Path, durability: str) -> None:
+def test_everything_is_for_the_owner_only(tmp_path: Path, durability: Durability) -> None:
     """F25: folders are 0700 and files 0600, whatever the umask allows."""
     root = tmp_path / "a" / "b"
     umask = os.umask(0)
@@ -944,7 +945,7 @@ def test_a_closed_store_opens_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durability", ["process", "turn"])
-def test_parent_and_child_go_on_with_the_same_store(tmp_path: Path, durability: str) -> None:
+def test_parent_and_child_go_on_with_the_same_store(tmp_path: Path, durability: Durability) -> None:
     """F35: a store that was used before ``os.fork`` serves both processes at once; every line is there once."""
     store = FsStore(tmp_path, durability=durability)
     ids = segment(store, line("before"))
@@ -1272,7 +1273,7 @@ def notes() -> dict[str, bytes]:
         "no UTF-8": b"\xff\xfe",
         "no note": b"[]",
         "too little": b"{}",
-        "deeply nested": b"[" * 4_000,
+        "deeply nested": b'{"x":' + b"[" * 4_000,
         "a process that is gone": note(gone.pid),
         "a process id used again": note(os.getpid()),
         "process 0": note(0),

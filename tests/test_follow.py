@@ -28,7 +28,7 @@ from session_log import (
     new_segment_id,
     read_entries,
 )
-from session_log._file_reader import BLOCK_BYTES
+from session_log._committed import BLOCK_BYTES
 from test_file_store import (
     Ids,
     batch,

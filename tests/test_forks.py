@@ -1,4 +1,4 @@
-"""Forks and compactions: three ways to say the same state, places that are no cut, and references that do not hold."""
+"""Forks and compactions: three ways to say the same state, and what survives them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import session_log as sl
-from oracle import Blank, Folded, fold, folded, lines_of
+from oracle import Folded, fold, folded
+from recorded import TURN_LINES, record_turn, session, state_of, tokens
 from strategies import SESSION_ID, histories
 
 Entries = list[sl.LogEntry]
@@ -48,43 +48,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[sl.Store]:
 def fs(tmp_path: Path) -> Iterator[sl.FsStore]:
     with sl.FsStore(tmp_path, durability="process") as found:
         yield found
-
-
-def tokens(count: int) -> dict[str, int]:
-    return {
-        "history_len": 1,
-        "input_total_tokens": count,
-        "cache_read_tokens": 0,
-        "cache_write_tokens": 0,
-        "output_tokens": 1,
-    }
-
-
-def record_turn(writer: sl.SegmentWriter, text: str) -> None:
-    """A whole turn, usage and end of the run behind its ``turn_end``."""
-    writer.save_invoke()
-    writer.save_user_input(text)
-    writer.save_delta([sl.ToolCall("call", "run", "{}"), sl.ToolResult("call", text)])
-    writer.save_delta([sl.Message.assistant(text.upper())])
-    writer.save_turn_end()
-    writer.save_usage(**tokens(len(text)))
-    writer.save_run_completed()
-
-
-TURN_LINES = 8
-"""The lines of a recorded turn; turn n ends after 1 + 8 n."""
-
-
-def session(store: sl.Store, turns: int) -> sl.SegmentWriter:
-    start = sl.SegmentStartState("You are helpful.", sl.RequestConfig(max_tokens=4096, temperature=0.5))
-    writer = sl.SegmentWriter.create(store, start)
-    for number in range(1, turns + 1):
-        record_turn(writer, f"turn {number}")
-    return writer
-
-
-def state_of(store: sl.Store, writer: sl.SegmentWriter, segment_id: str, **more: Any) -> Folded:
-    return folded(sl.restore(store, writer.session_id, segment_id, **more))
 
 
 def without_unknown(state: Folded) -> Folded:
@@ -317,7 +280,7 @@ def carried(state: sl.RestoredState) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("steps", ["f", "c", "k", "fck", "kfc", "kk", "ckfkcf"], ids=str)
 def test_forks_and_compactions_carry_everything_but_the_history(store: sl.Store, steps: str) -> None:
-    """F34: by reference (f), copied (c), compacted (k), in any order: turns, usage, inputs, extensions, interruption."""
+    """F34: by reference (f), copied (c), compacted (k), in any order: all that is no history is carried."""
     with rich_session(store) as writer:
         expected = carried(writer.state)
         session_id, segment_id = writer.session_id, writer.segment_id
@@ -390,16 +353,20 @@ def test_an_interrupted_call_survives_a_fork_and_can_be_closed_there(store: sl.S
     for copy in (False, True):
         child = writer.fork_at_entry(writer.head.entries, copy_history=copy)
         with sl.SegmentWriter.resume(store, writer.session_id, child) as inner:
-            assert inner.state.pending_tool_calls == (sl.ToolCall("call", "run", "{}"),)
+            (pending,) = inner.state.pending_tool_calls
+            assert pending == sl.ToolCall("call", "run", "{}")
             assert inner.state.last_run_interrupted
             (result,) = sl.close_interrupted(inner)
             assert (result.call_id, result.is_error) == ("call", True)
-            assert inner.state.pending_tool_calls == ()
+            assert not inner.state.pending_tool_calls
             assert sl.close_interrupted(inner) == ()
     assert len(writer.state.pending_tool_calls) == 1
 
 
-LATER_ITEM = b'{"kind":"message","role":"assistant","later":{"n":1.0,"e":1e2},"content":[{"kind":"text","text":"x","cache":[1]}]}'
+LATER_ITEM = (
+    b'{"kind":"message","role":"assistant","later":{"n":1.0,"e":1e2},'
+    b'"content":[{"kind":"text","text":"x","cache":[1]}]}'
+)
 LATER_CALL = (
     b'{"kind":"tool_call","call_id":"c","name":"run","arguments":"{}","provider":{"id":12345678901234567890123}}'
 )
@@ -432,7 +399,7 @@ def copied_line(store: sl.Store, copies: int) -> bytes:
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_keys_that_no_version_knows_survive_a_copy_byte_for_byte(store: sl.Store, copies: int) -> None:
-    """F5: items and payloads are copied as they were written, number spellings, key order and all; a copy's copy too."""
+    """F5: items and payloads are copied as they were written, spellings and key order; a copy's copy too."""
     line = copied_line(store, copies)
 
     for raw in (LATER_ITEM, LATER_CALL, LATER_RESULT, LATER_KIND, LATER_PAYLOAD):
@@ -494,437 +461,3 @@ def test_fork_of_a_state_is_a_session_of_its_own(store: sl.Store) -> None:
     start = sl.read_entries(store, session_id, segment_id)[0]
     assert isinstance(start, sl.SegmentStart)
     assert (start.forked_from, start.compacted_from) == (None, None)
-
-
-# ── places that are no cut ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def unchanged(store: sl.Store, session_id: str) -> list[Any]:
-    return [
-        (segment_id, list(store.read(session_id, segment_id))) for segment_id in sorted(store.list_segments(session_id))
-    ]
-
-
-TURN_CUTS: list[tuple[Any, tuple[int, ...]]] = [
-    (99, (3,)),
-    (4, (3,)),
-    (-1, ()),
-    (-(10**30), ()),
-    (10**30, (3,)),
-    (True, ()),
-    (1.0, ()),
-    ("1", ()),
-    (None, ()),
-]
-
-
-@pytest.mark.parametrize(("turn", "nearest"), TURN_CUTS, ids=[repr(turn)[:9] for turn, _ in TURN_CUTS])
-@pytest.mark.parametrize("copy", [False, True])
-def test_a_turn_that_does_not_exist_is_an_error(
-    store: sl.Store, turn: Any, nearest: tuple[int, ...], copy: bool
-) -> None:
-    """F33: never the whole log; nothing is created; the nearest turns are named."""
-    with session(store, 3) as writer:
-        before = unchanged(store, writer.session_id)
-
-        for act in (
-            writer.fork_at,
-            lambda at, **more: sl.fork_at(store, writer.session_id, writer.segment_id, at, **more),
-        ):
-            with pytest.raises(sl.InvalidCut) as caught:
-                act(turn, copy_history=copy)
-            assert caught.value.nearest[-1:] == nearest
-            assert writer.segment_id in str(caught.value)
-        if turn is not None:
-            with pytest.raises(sl.InvalidCut):
-                sl.restore(store, writer.session_id, writer.segment_id, at_turn=turn)
-
-        assert unchanged(store, writer.session_id) == before
-
-
-ENTRY_CUTS: list[tuple[Any, tuple[int, ...]]] = [
-    (0, (1,)),
-    (-5, (1,)),
-    (18, (17,)),
-    (10**30, (17,)),
-    (4, (3, 5)),
-    (12, (11, 13)),
-    (True, (17,)),
-    (2.0, (17,)),
-    ("2", (17,)),
-]
-
-
-@pytest.mark.parametrize(("entries", "nearest"), ENTRY_CUTS, ids=[repr(cut)[:9] for cut, _ in ENTRY_CUTS])
-@pytest.mark.parametrize("copy", [False, True])
-def test_a_line_count_that_is_no_cut_is_an_error(
-    store: sl.Store, entries: Any, nearest: tuple[int, ...], copy: bool
-) -> None:
-    """F10: not outside, and never between a call and its result; the nearest cuts are named, and are cuts."""
-    with session(store, 2) as writer:
-        before = unchanged(store, writer.session_id)
-        free: Callable[..., Any] = lambda at, **more: sl.fork_at_entry(  # noqa: E731
-            store, writer.session_id, writer.segment_id, at, **more
-        )
-        for act in (writer.fork_at_entry, free):
-            with pytest.raises(sl.InvalidCut) as caught:
-                act(entries, copy_history=copy)
-            assert caught.value.nearest == nearest
-        with pytest.raises(sl.InvalidCut):
-            writer.rollback(entries)
-
-        assert unchanged(store, writer.session_id) == before
-        for cut in nearest:
-            writer.fork_at_entry(cut, copy_history=copy)
-
-
-def test_parallel_calls_are_parted_by_no_cut_among_them(store: sl.Store) -> None:
-    """F10: by position and not by id: overlapping calls are one stretch, a reused id is another call."""
-    writer = sl.SegmentWriter.create(store)
-    call, result = sl.ToolCall("x", "run", "{}"), sl.ToolResult("x", "ok")
-    other, other_result = sl.ToolCall("y", "run", "{}"), sl.ToolResult("y", "ok")
-    # entries:         2     3      4       5             6     7       8     9
-    writer.save_delta([call, other, result, other_result, call, result, call, call])
-
-    refused = {}
-    for cut in range(1, writer.head.entries + 1):
-        try:
-            writer.fork_at_entry(cut)
-        except sl.InvalidCut as exc:
-            refused[cut] = exc.nearest
-    assert refused == {2: (1, 5), 3: (1, 5), 4: (1, 5), 6: (5, 7)}
-
-
-def test_a_call_and_its_result_are_not_parted_in_lines_that_were_rolled_back(store: sl.Store) -> None:
-    """F10: what was rolled back can be forked and redone, as whole as it was."""
-    writer = sl.SegmentWriter.create(store)
-    writer.save_delta([sl.ToolCall("x", "run", "{}"), sl.ToolResult("x", "ok")])
-    writer.rollback(1)
-
-    for act in (writer.fork_at_entry, writer.rollback):
-        with pytest.raises(sl.InvalidCut) as caught:
-            act(2)
-        assert caught.value.nearest == (1, 3)
-    assert len(state_of(store, writer, writer.fork_at_entry(3)).history) == 2
-
-
-def test_a_call_that_was_rolled_back_is_not_answered_by_a_later_result(store: sl.Store) -> None:
-    """F9, F10: calls are matched by position: a result behind a rollback has nothing to do with the call before it."""
-    writer = sl.SegmentWriter.create(store)
-    writer.save_delta([sl.ToolCall("x", "run", "{}")])
-    writer.rollback(1)
-    writer.save_delta([sl.ToolResult("x", "late")])
-
-    for cut in (1, 2, 3, 4):
-        child = writer.fork_at_entry(cut)
-        assert state_of(store, writer, child) == state_of(store, writer, writer.segment_id, at_entries=cut)
-    assert sl.restore(store, writer.session_id, writer.segment_id).pending_tool_calls == ()
-
-
-def test_config_as_of_a_cut_in_lines_that_were_rolled_back(store: sl.Store) -> None:
-    """A fork has the settings of its cut, whatever became of those lines later."""
-    writer = sl.SegmentWriter.create(store)
-    writer.save_config_changed(sl.RequestConfig(max_tokens=5))
-    head = writer.head
-    writer.rollback(1)
-
-    for child in (writer.fork_at_entry(2), sl.ensure_head_or_fork(store, head).segment_id):
-        assert sl.restore(store, writer.session_id, child).config.max_tokens == 5
-    assert sl.restore(store, writer.session_id, writer.fork_at_entry(3)).config.max_tokens is None
-
-
-def test_compaction_refuses_a_source_with_another_number_of_turns(store: sl.Store) -> None:
-    """The caller's count is checked: a compaction of something else than it saw would lose turns."""
-    with session(store, 2) as writer:
-        before = unchanged(store, writer.session_id)
-
-        for wrong in (1, 3, -1, True, None):
-            with pytest.raises(sl.InvalidCut) as caught:
-                sl.create_compacted_segment(
-                    store,
-                    sl.SegmentStartState(),
-                    writer.session_id,
-                    writer.segment_id,
-                    wrong,  # type: ignore[arg-type]
-                )
-            assert caught.value.nearest == (2,)
-
-        assert unchanged(store, writer.session_id) == before
-
-
-def test_a_missing_source_creates_nothing(store: sl.Store) -> None:
-    """Forks and compactions of what is not there are refused, and leave nothing behind."""
-    session_id, _ = sl.create_segment(store)
-    before = unchanged(store, session_id)
-    gone = sl.new_segment_id()
-
-    for act in (
-        lambda: sl.fork_at(store, session_id, gone, 0),
-        lambda: sl.fork_at_entry(store, session_id, gone, 1),
-        lambda: sl.fork_at_entry(store, session_id, gone, 1, copy_history=True),
-        lambda: sl.create_compacted_segment(store, sl.SegmentStartState(), session_id, gone, 0),
-        lambda: sl.ensure_head_or_fork(store, sl.Head(session_id, gone, 1, 1)),
-    ):
-        with pytest.raises(sl.NotFound):
-            act()
-    assert unchanged(store, session_id) == before
-
-
-# ── references that do not hold ────────────────────────────────────────────────────────────────────────────────────
-
-
-def child_line(session_id: str, origin: Any) -> bytes:
-    """The first line of a hostile child; ``origin`` is any JSON object."""
-    return msgspec.json.encode(
-        {
-            "kind": "segment_start",
-            "ts": 1,
-            "session_id": session_id,
-            "system_prompt": None,
-            "config": msgspec.to_builtins(sl.RequestConfig()),
-            "history": [],
-            "forked_from": origin,
-            "v": 1,
-        }
-    )
-
-
-def good_origin(store: sl.Store, writer: sl.SegmentWriter, entries: int) -> dict[str, Any]:
-    child = sl.fork_at_entry(store, writer.session_id, writer.segment_id, entries)
-    start = sl.read_entries(store, writer.session_id, child)[0]
-    assert isinstance(start, sl.SegmentStart)
-    found: dict[str, Any] = msgspec.to_builtins(start.forked_from)
-    return found
-
-
-def broken(store: sl.Store, session_id: str, segment_id: str, error: type[sl.SessionLogError]) -> sl.SessionLogError:
-    """The law of a reference that does not hold: typed and strict, listed in a salvage, and no ground to build on."""
-    before = unchanged(store, session_id)
-    found = []
-    for act in (
-        lambda: sl.restore(store, session_id, segment_id),
-        lambda: sl.SegmentWriter.resume(store, session_id, segment_id),
-        lambda: sl.fork_at_entry(store, session_id, segment_id, 1, copy_history=True),
-        lambda: sl.create_compacted_segment(store, sl.SegmentStartState(), session_id, segment_id, 0),
-    ):
-        with pytest.raises(error) as caught:
-            act()
-        found.append(caught.value)
-    state = sl.restore(store, session_id, segment_id, salvage=True)
-    assert len(state.damage) == 1
-    assert state.damage[0].reason == getattr(found[0], "reason", None)
-    assert state.session_id == session_id
-    assert unchanged(store, session_id) == before
-    return found[0]
-
-
-WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("too many entries", {"entries": 99}, "99"),
-    ("too few entries", {"entries": 8}, "byte"),
-    ("no entries", {"entries": 0}, "0"),
-    ("negative entries", {"entries": -1}, "-1"),
-    ("huge entries", {"entries": (1 << 63) - 1}, "inherits"),
-    ("offset one too far", {"byte_offset": 1}, "byte"),
-    ("offset inside a line", {"byte_offset": -7}, "byte"),
-    ("another hash", {"tail_sha256": "0" * 64}, "hash"),
-    ("no hash at all", {"tail_sha256": "x"}, "hash"),
-]
-
-
-@pytest.mark.parametrize(("name", "change", "word"), WRONG, ids=[name for name, _, _ in WRONG])
-def test_a_reference_that_does_not_fit_the_parent(
-    store: sl.Store, name: str, change: dict[str, Any], word: str
-) -> None:
-    """F16: entries, offset and hash must all be those of the parent's lines."""
-    with session(store, 2) as writer:
-        origin = good_origin(store, writer, 9)
-        if "byte_offset" in change:
-            change = {"byte_offset": origin["byte_offset"] + change["byte_offset"]}
-        child = sl.new_segment_id()
-        store.create_segment(writer.session_id, child, [child_line(writer.session_id, origin | change)])
-
-        exc = broken(store, writer.session_id, child, sl.BrokenLineage)
-
-        assert word in str(exc)
-        assert writer.segment_id in str(exc)
-
-
-def test_a_parent_that_is_not_there(store: sl.Store) -> None:
-    """F23: a dangling child says which parent it misses; its own lines can be salvaged."""
-    with session(store, 1) as writer:
-        origin = good_origin(store, writer, 9)
-        gone, child = sl.new_segment_id(), sl.new_segment_id()
-        line = child_line(writer.session_id, origin | {"segment_id": gone})
-        store.create_segment(writer.session_id, child, [line, sl.encode_line(sl.Invoke(ts=1, trigger="x"))])
-
-        exc = broken(store, writer.session_id, child, sl.MissingAncestor)
-
-        assert gone in str(exc)
-        assert child in str(exc)
-        assert sl.restore(store, writer.session_id, child, salvage=True).last_run_interrupted
-
-
-HOSTILE = [
-    "",
-    "x",
-    "..",
-    "../../../etc/passwd",
-    "/etc/passwd",
-    "a" * 5000,
-    "00000000-0000-0000-0000-00000000000g",
-    "\0",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_parent_id_that_is_no_id(store: sl.Store, text: str) -> None:
-    """F24: a text in a file never becomes a path; it is named in the error, not followed."""
-    session_id, child = sl.new_session_id(), sl.new_segment_id()
-    origin = {"segment_id": text, "at_turn_index": 0, "entries": 1, "byte_offset": 1, "tail_sha256": "0" * 64}
-    store.create_segment(session_id, child, [child_line(session_id, origin)])
-
-    exc = broken(store, session_id, child, sl.BrokenLineage)
-
-    assert child in str(exc)
-    assert len(str(exc)) < 6_000
-    with pytest.raises(sl.SessionLogError):
-        sl.fork_at(store, session_id, child, 5)
-
-
-def test_a_parent_id_in_another_spelling_is_the_same_parent(store: sl.Store) -> None:
-    """Ids are UUIDs in any spelling."""
-    with session(store, 1) as writer:
-        origin = good_origin(store, writer, 9)
-        child = sl.new_segment_id()
-        spelled = origin | {"segment_id": writer.segment_id.upper().replace("-", "")}
-        store.create_segment(writer.session_id, child, [child_line(writer.session_id, spelled)])
-
-        state = sl.restore(store, writer.session_id, child)
-
-        assert state.turn_count == 1
-        assert state_of(store, writer, child, at_turn=1).history == list(writer.state.history)
-
-
-def test_ancestors_in_a_circle(store: sl.Store) -> None:
-    """F16: a segment that is its own ancestor, at once or over others, ends in an error, not in a loop."""
-    session_id = sl.new_session_id()
-    for length in (1, 2, 3):
-        ids = [sl.new_segment_id() for _ in range(length)]
-        for at, segment_id in enumerate(ids):
-            origin = {"segment_id": ids[at - 1], "at_turn_index": 0, "entries": 1}
-            store.create_segment(session_id, segment_id, [child_line(session_id, origin)])
-
-        exc = broken(store, session_id, ids[0], sl.BrokenLineage)
-
-        assert "circle" in str(exc)
-        for turn in (0, 1):
-            with pytest.raises(sl.BrokenLineage):
-                sl.fork_at(store, session_id, ids[0], turn)
-            with pytest.raises(sl.BrokenLineage):
-                sl.restore(store, session_id, ids[0], at_turn=turn)
-
-
-def chain_of_forks(store: sl.Store, session_id: str, segment_id: str, forks: int) -> str:
-    for _ in range(forks):
-        segment_id = sl.fork_at_entry(store, session_id, segment_id, 1)
-    return segment_id
-
-
-def test_ancestors_up_to_the_limit_and_no_further(store: sl.Store) -> None:
-    """MAX_FORK_DEPTH is reached: one more is refused with the remedy, a file that has more is an error."""
-    session_id, root = sl.create_segment(store, sl.SegmentStartState("prompt"))
-    deepest = chain_of_forks(store, session_id, root, sl.MAX_FORK_DEPTH)
-    assert sl.restore(store, session_id, deepest).system_prompt == "prompt"
-
-    before = store.list_segments(session_id)
-    with pytest.raises(sl.InvalidCut, match="copy_history"):
-        sl.fork_at_entry(store, session_id, deepest, 1)
-    assert store.list_segments(session_id) == before
-    alone = sl.fork_at_entry(store, session_id, deepest, 1, copy_history=True)
-    assert sl.restore(store, session_id, sl.fork_at_entry(store, session_id, alone, 1)).system_prompt == "prompt"
-
-    too_deep = sl.new_segment_id()
-    origin = {"segment_id": deepest, "at_turn_index": 0, "entries": 1}
-    store.create_segment(session_id, too_deep, [child_line(session_id, origin)])
-    assert "MAX_FORK_DEPTH" in str(broken(store, session_id, too_deep, sl.BrokenLineage))
-    with pytest.raises(sl.BrokenLineage):
-        sl.restore(store, session_id, too_deep, at_turn=7)
-
-
-def test_a_writer_at_the_limit_goes_on_in_a_copy(store: sl.Store) -> None:
-    """An automatic fork never fails for depth: it stands alone, and the chain begins anew."""
-    session_id, root = sl.create_segment(store, sl.SegmentStartState("prompt"))
-    writer = sl.SegmentWriter.resume(store, session_id, chain_of_forks(store, session_id, root, sl.MAX_FORK_DEPTH))
-    writer.save_user_input("mine")
-    for round_ in range(3):
-        sl.save_extension(store, session_id, writer.segment_id, "other", round_)
-        writer.save_user_input(f"mine {round_}")
-
-    assert [item.text for item in sl.restore(store, session_id, writer.segment_id).history if isinstance(item, sl.Message)] == [
-        "mine", "mine 0", "mine 1", "mine 2",
-    ]  # fmt: skip
-    assert folded(writer.state) == state_of(store, writer, writer.segment_id)
-    assert writer.state.extensions == ()
-
-
-def test_a_repaired_parent_still_carries_its_children(fs: sl.FsStore) -> None:
-    """A line blanked out inside the inherited prefix changes no number and no offset."""
-    with session(fs, 2) as writer:
-        child = writer.fork_at(1)
-        grandchild = sl.fork_at_entry(fs, writer.session_id, child, 1)
-    path = fs.segment_path(writer.session_id, writer.segment_id)
-    raw = path.read_bytes().split(b"\n")
-    lines = lines_of([sl.decode_line(line) for line in raw[:-1]])
-    raw[3] = b"damage" + raw[3][6:]
-    path.write_bytes(b"\n".join(raw))
-    for segment_id in (child, grandchild):
-        with pytest.raises(sl.CorruptSegment) as caught:
-            sl.restore(fs, writer.session_id, segment_id)
-        assert (caught.value.path, caught.value.line) == (str(path), 4)
-        assert sl.restore(fs, writer.session_id, segment_id, salvage=True).damage[0].line == 4
-
-    sl.repair(fs, writer.session_id, writer.segment_id)
-
-    lines[3] = Blank()
-    base = Folded("You are helpful.", sl.RequestConfig(max_tokens=4096, temperature=0.5))
-    for segment_id in (child, grandchild):
-        assert folded(sl.restore(fs, writer.session_id, segment_id)) == fold(base, lines[: 1 + TURN_LINES])
-        assert state_of(fs, writer, segment_id, at_turn=1) == fold(base, lines[: 1 + TURN_LINES])
-
-
-def test_a_parent_that_was_cut_short_is_an_error(fs: sl.FsStore) -> None:
-    """Lines a child inherits are gone: strict refuses, salvage returns what there is and says so."""
-    with session(fs, 2) as writer:
-        child = writer.fork_at(2)
-    path = fs.segment_path(writer.session_id, writer.segment_id)
-    data = path.read_bytes()
-    lines = data.split(b"\n")
-    for kept in (len(data) - 1, len(b"\n".join(lines[:10])) + 1, len(lines[0]) + 1):
-        path.write_bytes(data[:kept])
-        fs = sl.FsStore(fs.root)
-
-        exc = broken(fs, writer.session_id, child, sl.BrokenLineage)
-
-        assert f"child inherits {1 + 2 * TURN_LINES}" in str(exc)
-
-
-def test_a_rollback_that_points_nowhere_is_an_error_with_its_place(fs: sl.FsStore) -> None:
-    """A hostile rollback line is damage like any other, whoever meets it first."""
-    session_id, segment_id = sl.create_segment(fs)
-    for number, target in enumerate((0, -1, 2, 99, "1", None, True)):
-        session_id, segment_id = sl.create_segment(fs)
-        line = msgspec.json.encode(
-            {"kind": "extension", "ts": 1, "domain": "session_log.rollback", "payload": {"to_entries": target}}
-        )
-        fs.append(session_id, segment_id, [line])
-
-        for act in (
-            lambda: sl.restore(fs, session_id, segment_id),  # noqa: B023
-            lambda: sl.fork_at(fs, session_id, segment_id, 0),  # noqa: B023
-            lambda: sl.fork_at_entry(fs, session_id, segment_id, 1),  # noqa: B023
-            lambda: sl.fork_at_entry(fs, session_id, segment_id, 2, copy_history=True),  # noqa: B023
-        ):
-            with pytest.raises(sl.CorruptSegment) as caught:
-                act()
-            assert (caught.value.line, number) == (2, number)
-        assert len(sl.restore(fs, session_id, segment_id, salvage=True).damage) == 1

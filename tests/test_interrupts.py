@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import fcntl
+import functools
 import os
 import sys
 import threading
@@ -27,6 +28,7 @@ HOME = str(Path(sl.__file__).parent)
 DEADLOCK_S = 20.0
 
 
+@functools.cache
 def handlers(code: CodeType) -> list[tuple[int, int, int]]:
     """Return (start, stop, handler) of a code's exception table (CPython's Objects/exception_handling_notes.txt)."""
     numbers: list[int] = []
@@ -38,6 +40,12 @@ def handlers(code: CodeType) -> list[tuple[int, int, int]]:
             value = 0
     fields = zip(*[iter(numbers)] * 4, strict=True)
     return [(2 * start, 2 * (start + length), 2 * target) for start, length, target, _ in fields]
+
+
+@functools.cache
+def names(code: CodeType) -> dict[int, str]:
+    """Return the instructions of a code by their offsets."""
+    return {found.offset: found.opname for found in dis.get_instructions(code)}
 
 
 def handler_at(code: CodeType, offset: int) -> int | None:
@@ -52,7 +60,6 @@ class Interrupter:
         self.points = 0
         self.place = "nowhere"
         self._called: dict[int, int] = {}  # frame -> offset of the C call that has just returned
-        self._names: dict[CodeType, dict[int, str]] = {}
 
     def run(self, act: Callable[[], Any]) -> None:
         before = sys.gettrace()
@@ -74,9 +81,7 @@ class Interrupter:
         called = self._called.pop(id(frame), None)
         if event == "opcode":
             code, offset = frame.f_code, frame.f_lasti
-            if code not in self._names:
-                self._names[code] = {found.offset: found.opname for found in dis.get_instructions(code)}
-            name = self._names[code].get(offset, "")
+            name = names(code).get(offset, "")
             if name.startswith("CALL"):
                 self._called[id(frame)] = offset
             returned = called is not None and handler_at(code, called) == handler_at(code, offset)
@@ -172,7 +177,8 @@ def test_an_interrupt_at_any_point_leaves_state_file_and_locks_as_one(tmp_path: 
         return writer
 
     rehearsal = Interrupter(0)
-    rehearsal.run(lambda writer=prepared(): act(writer))  # type: ignore[misc]
+    writer = prepared()
+    rehearsal.run(lambda: act(writer))
     assert rehearsal.points > 5
     for at in range(1, rehearsal.points + 1):
         writer = prepared()
@@ -180,7 +186,7 @@ def test_an_interrupt_at_any_point_leaves_state_file_and_locks_as_one(tmp_path: 
         interrupter = Interrupter(at)
         with ignored_by_the_interpreter() as ignored:
             try:
-                interrupter.run(lambda writer=writer: act(writer))  # type: ignore[misc]
+                interrupter.run(lambda: act(writer))  # noqa: B023
                 raised = bool(ignored)
             except KeyboardInterrupt:
                 raised = True

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
@@ -30,6 +30,7 @@ from session_log import (
 )
 from session_log.testing import LAWS, ContractViolation, run_store_contract
 
+Durability = Literal["process", "turn", "power"]
 OF_PROCESSES = ("racing_processes_lose_nothing", "one_of_racing_processes_creates", "a_follower_sees_other_processes")
 OF_THREADS = tuple(name for name in LAWS if name not in OF_PROCESSES)
 
@@ -51,7 +52,7 @@ def test_memory_store_keeps(law: str) -> None:
 
 @pytest.mark.parametrize("durability", ["process", "turn", "power"])
 @pytest.mark.parametrize("law", LAWS)
-def test_fs_store_keeps(tmp_path: Path, law: str, durability: str) -> None:
+def test_fs_store_keeps(tmp_path: Path, law: str, durability: Durability) -> None:
     """The store of files honours the contract, whatever it promises about power cuts, between processes as well."""
     roots = map(tmp_path.joinpath, map(str, range(1_000_000)))
     make = functools.partial(_fs_store, roots, durability)
@@ -59,7 +60,7 @@ def test_fs_store_keeps(tmp_path: Path, law: str, durability: str) -> None:
     assert run_store_contract(make, open_store=opener, processes=True, only=[law]) == (law,)
 
 
-def _fs_store(roots: Iterator[Path], durability: str) -> FsStore:
+def _fs_store(roots: Iterator[Path], durability: Durability) -> FsStore:
     return FsStore(next(roots), durability=durability)
 
 

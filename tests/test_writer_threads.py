@@ -36,7 +36,7 @@ def eager_switching() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def together(count: int, act: Callable[[int], None]) -> None:
+def together(count: int, act: Callable[[int], object]) -> None:
     """Run ``act(0)`` to ``act(count - 1)`` in a thread each, started at once; raise what the first of them raised."""
     gate = threading.Barrier(count)
     errors: list[BaseException] = []
@@ -122,7 +122,7 @@ def test_turns_are_counted_once_by_many_threads(store: sl.Store) -> None:
     """The number of a turn is taken and written in one step."""
     writer = sl.SegmentWriter.create(store)
 
-    together(16, lambda _: [writer.save_turn_end() for _ in range(5)] and None)
+    together(16, lambda _: [writer.save_turn_end() for _ in range(5)])
 
     entries = sl.read_entries(store, writer.session_id, writer.segment_id)
     assert [entry.turn_count for entry in entries if isinstance(entry, sl.TurnEnd)] == list(range(1, 81))
@@ -193,7 +193,7 @@ def test_many_writers_of_one_process_lose_nothing(store: sl.Store) -> None:
     session_id, segment_id = sl.create_segment(store)
     writers = [sl.SegmentWriter.resume(store, session_id, segment_id) for _ in range(8)]
 
-    together(8, lambda number: [writers[number].save_user_input(f"{number}.{n}") for n in range(20)] and None)
+    together(8, lambda number: [writers[number].save_user_input(f"{number}.{n}") for n in range(20)])
 
     for number, writer in enumerate(writers):
         assert texts(store, session_id, writer.segment_id) == [f"{number}.{n}" for n in range(20)]

@@ -5,7 +5,7 @@
 import functools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from session_log import NotFound, Store
 from session_log.testing._law import Ids, Trial, expect, law, line, marked, refused, returned, together, units
@@ -114,10 +114,16 @@ def follow_stops_when_told(trial: Trial) -> None:
         found += [one]
     expect("after how many lines stop was asked", asked, [3, 3, 3])
 
-    def fail() -> bool:
-        raise ZeroDivisionError
+    for error in (ZeroDivisionError, ConnectionResetError):
 
-    refused("a stop that fails", ZeroDivisionError, lambda: list(trial.store.follow(*ids, stop=fail)))
+        def fail(error: type[Exception] = error) -> bool:
+            raise error
+
+        refused("a stop that fails", error, functools.partial(_drain, trial.store, ids, fail))
+
+
+def _drain(store: Store, ids: Ids, stop: Callable[[], bool]) -> list[bytes]:
+    return list(store.follow(*ids, stop=stop))
 
 
 @law
