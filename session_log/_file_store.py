@@ -4,6 +4,7 @@ Nothing is made before the first segment is: a store on read-only media reads. W
 appears with all of its first lines, by an exclusive link to a file that is complete.
 """
 
+import contextlib
 import errno
 import os
 import threading
@@ -17,11 +18,11 @@ from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
 from session_log._errors import (
     CallerError,
-    HeadMoved,
     NotFound,
     SegmentExists,
     StoreUnavailable,
     UnsafePath,
+    WriterClosed,
 )
 from session_log._file_reader import FileReader
 from session_log._frame import (
@@ -147,7 +148,10 @@ class FsStore(FileReader):
         file = self._file(files, key)
         try:
             return attempt(file)
-        except HeadMoved:
+        except WriterClosed:
+            self._forget(files, key, file)
+            raise
+        except CallerError:
             raise
         except StoreUnavailable as exc:
             self._forget(files, key, file)
@@ -238,7 +242,8 @@ class FsStore(FileReader):
         with self._lock:
             file = files.get(key)
             if file is not None:
-                files.move_to_end(key)
+                with contextlib.suppress(KeyError):  # a signal handler may have closed the store
+                    files.move_to_end(key)
                 return file
             if files is self._traces:
                 file = SegmentFile(self._trace_path(*key), durability="process", create=True)

@@ -113,7 +113,8 @@ def restore_span(
     with _collector_paused():
         try:
             return _restore(store, session_id, spans, damage, ordered=False)
-        except RolledBack:  # rare: then every line is held until it is known which of them count
+        except (RolledBack, CorruptSegment):
+            # rare: then every line is held until it is known which of them count; a rollback may undo a damaged one
             return _restore(store, session_id, spans, known if salvage else None, ordered=True)
 
 
