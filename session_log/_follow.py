@@ -23,25 +23,23 @@ def follow_file(file: OpenFile, start: int, stop: Callable[[], bool] | None) -> 
     """
     path = file.path
     fd = file.fd
-    with reported(path), file:
-        end = committed_end(fd, os.fstat(fd).st_size)
-        at = skip_lines(fd, start, end)
-        skip = start - count_lines(fd, 0, at)  # lines that are not there yet, and not asked for
+    with file:
+        with reported(path):
+            end = committed_end(fd, os.fstat(fd).st_size)
+            at = skip_lines(fd, start, end)
+            skip = start - count_lines(fd, 0, at)  # lines that are not there yet, and not asked for
         nap = _FIRST_NAP_S
         size = BLOCK_BYTES
         ending = gone = False
         while True:
-            buffer = _behind(path, fd, at, size)
-            if b"\0" in buffer:  # after a power cut: what is torn stays unread until the next writer removes it
-                buffer = buffer[: committed_length(buffer, whole=True)]
-            lines, used = split_committed(buffer)
+            lines, used, seen = _next_units(path, fd, at, size)
             at += used
             if lines:
                 yield from lines[max(skip, 0) :]
                 skip -= len(lines)
                 nap, size = _FIRST_NAP_S, BLOCK_BYTES
                 continue
-            if len(buffer) == size:
+            if seen == size:
                 size *= 4  # a unit longer than a block
                 continue
             if ending:
@@ -54,6 +52,17 @@ def follow_file(file: OpenFile, start: int, stop: Callable[[], bool] | None) -> 
                 continue  # one more look: what came before that is to be returned
             time.sleep(nap)
             nap = min(nap * 2, _LAST_NAP_S)
+
+
+def _next_units(path: str, fd: int, at: int, size: int) -> tuple[list[bytes], int, int]:
+    """Return the lines of the whole units in the next ``size`` bytes, the bytes they take, and the bytes seen."""
+    with reported(path):
+        buffer = _behind(path, fd, at, size)
+    seen = len(buffer)
+    if b"\0" in buffer:  # after a power cut: what is torn stays unread until the next writer removes it
+        buffer = buffer[: committed_length(buffer, whole=True)]
+    lines, used = split_committed(buffer)
+    return lines, used, seen
 
 
 def _behind(path: str, fd: int, at: int, size: int) -> bytes:
@@ -77,9 +86,11 @@ def _still_there(path: str, fd: int, at: int) -> bool:
     Raises:
         HeadMoved: it is shorter than what was returned.
     """
-    found = os.fstat(fd)
-    if found.st_size < at:
-        raise HeadMoved(path, count_lines(fd, 0, found.st_size) + 1, count_lines(fd, 0, found.st_size))
+    with reported(path):
+        found = os.fstat(fd)
+        if found.st_size < at:
+            lines = count_lines(fd, 0, found.st_size)
+            raise HeadMoved(path, lines + 1, lines)
     try:
         named = os.stat(path, follow_symlinks=False)
     except OSError:

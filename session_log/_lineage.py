@@ -218,7 +218,13 @@ def fold_block(fold: Fold, block: Block, path: str, damage: list[Damage] | None)
             lines = block.lines()
             offset = block.byte_offset + sum(len(line) + 1 for line in lines[:at])
             _report(Damage(path, block.first_line + at + 1, offset, len(lines[at]), str(exc)), damage)
-            fold.pod_scope = PodScope()  # what a pod may touch fails closed: not the scope before, which may be wider
+            _close_scope(fold)
+
+
+def _close_scope(fold: Fold) -> None:
+    """After a malformed pod scope, allow nothing: the scope before it may be wider."""
+    if fold.pod_scope is not None:
+        fold.pod_scope = PodScope()
 
 
 def _report(found: Damage, damage: list[Damage] | None) -> None:
@@ -243,7 +249,7 @@ def _fold_in_order(fold: Fold, blocks: list[Block], path: str, damage: list[Dama
         except InvalidEntry as exc:
             at = order[len(order) - operator.length_hint(remaining) - 1]
             _report(msgspec.structs.replace(places[at], reason=str(exc)), damage)
-            fold.pod_scope = PodScope()
+            _close_scope(fold)
 
 
 def sound_order(entries: list[LogEntry | None], places: list[Damage], damage: list[Damage] | None) -> list[int]:

@@ -72,7 +72,7 @@ def _read_note(segment_path: str) -> Owner | None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         return msgspec.json.decode(os.read(fd, 4096), type=Owner)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     finally:
         os.close(fd)

@@ -62,7 +62,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
         self._closed: str | None = None
-        self._guarded = False  # a batch is open, the writer closed, or an append in doubt: append takes the careful way
+        self._guarded = False  # the writer is closed, or an append in doubt: append takes the careful way
         self._busy = False
         self._moving: tuple[str, int] | None = None  # on the way into another segment
         self._depth = depth
@@ -173,7 +173,7 @@ class Recorder:
         if len(line) > MAX_LINE_BYTES:
             prepare(entry)  # says so
         with self._lock:
-            if self._guarded or self._busy:
+            if self._guarded or self._batches or self._busy:
                 return self._append_many([line], [entry])
             before = self._position
             data = line + b"\n"
@@ -212,7 +212,7 @@ class Recorder:
             raise CallerError(
                 f"{self._where()}: an append of this thread is under way; do not append in a signal handler"
             )
-        if self._guarded:
+        if self._guarded or self._batches:
             batch = self._batches.get(current_flow())
             if batch is not None:
                 batch.extend(zip(lines, entries, strict=True))
@@ -282,8 +282,7 @@ class Recorder:
 
     def _guard(self) -> None:
         """Have appends take the careful way while there is a reason to."""
-        unsettled = self._doubt is not None or self._moving is not None
-        self._guarded = unsettled or bool(self._batches) or self._closed is not None
+        self._guarded = self._doubt is not None or self._moving is not None or self._closed is not None
 
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 

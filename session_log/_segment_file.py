@@ -12,6 +12,7 @@ Rules, in the order of DESIGN section 4:
    aside before the next append.
 """
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -370,6 +371,8 @@ class SegmentFile:
         if self._held:
             self._held = False
             remove_note(self.path)
+            with contextlib.suppress(OSError):  # a child between fork and exec may have the descriptor, too
+                _flock(fd, _UNLOCK)
         if fd >= 0:
             os.close(fd)
 

@@ -276,16 +276,14 @@ class Batch:
         if self._flow in writer._batches:
             raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
         self._began = writer._last_ts
-        writer._guarded = True
         writer._batches[self._flow] = self._collected  # the last step: a signal before it leaves no open batch behind
         return writer
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         writer = self._writer
         writer._batches.pop(self._flow, None)
-        with writer._lock:
-            writer._guard()
-            if kind is None:
+        if kind is None:
+            with writer._lock:
                 writer._append_many(*self._settled(writer._last_ts))
 
     def _settled(self, last_ts: int) -> tuple[list[bytes], list[LogEntry]]:

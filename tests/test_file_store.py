@@ -4,6 +4,7 @@ The laws of every store are in test_store_contract.py; cuts at every byte are in
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import json
@@ -28,6 +29,7 @@ import pytest
 import session_log
 from session_log import (
     MAX_OPEN_FILES,
+    AppendUnknown,
     CorruptSegment,
     Extension,
     FsStore,
@@ -236,7 +238,7 @@ def test_everything_is_for_the_owner_only(tmp_path: Path, durability: Durability
 
 # ── in the way ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-KINDS = ("symlink", "dangling symlink", "FIFO", "folder", "socket", "device")
+KINDS = ("symlink", "dangling symlink", "FIFO", "FIFO with a reader", "folder", "socket", "device")
 PRECIOUS = b"not ours\n"
 
 
@@ -244,7 +246,7 @@ PRECIOUS = b"not ours\n"
 def in_the_way(path: Path, kind: str, target: Path) -> Iterator[None]:
     """Put something where a plain file belongs; see that it, and what it points to, stays as it is."""
     target.write_bytes(PRECIOUS)
-    sockets = contextlib.ExitStack()
+    others = contextlib.ExitStack()
     match kind:
         case "symlink":
             path.symlink_to(target)
@@ -252,11 +254,16 @@ def in_the_way(path: Path, kind: str, target: Path) -> Iterator[None]:
             path.symlink_to(target.with_name("nothing"))
         case "FIFO":
             os.mkfifo(path)
+        case "FIFO with a reader":
+            os.mkfifo(path)
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            others.callback(os.close, reader)
+            others.callback(lambda: pytest.fail("written to") if os.read(reader, 100) else None)
         case "folder":
             path.mkdir()
         case "socket":
             # a socket's path is short: make it where the test runs, then move it
-            listener = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            listener = others.enter_context(socket.socket(socket.AF_UNIX))
             with contextlib.chdir(path.parent):
                 listener.bind("s")
             (path.parent / "s").rename(path)
@@ -266,7 +273,7 @@ def in_the_way(path: Path, kind: str, target: Path) -> Iterator[None]:
             except PermissionError:
                 pytest.skip("only root makes device files")
     before = path.lstat()
-    with sockets:
+    with others:
         yield
     after = path.lstat()
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
@@ -1279,7 +1286,7 @@ def notes() -> dict[str, bytes]:
         "process 0": note(0),
         "a process group": note(-1),
         "a number that is no process id": note(10**30),
-        "another machine": note(os.getpid(), host="elsewhere.example"),
+        "another machine": note(os.getpid(), "elsewhere.example", session_log._owner._started(os.getpid())),
     }
 
 
@@ -1446,6 +1453,42 @@ def full_disk(folder: str) -> None:
             break
     assert list(store.read(*ids)) == written
     assert list(store.read_trace(*ids)) == [line("trace")]
+
+
+def test_a_file_system_without_hard_links_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment appears by a link; where there are none, create says that, and leaves nothing behind."""
+
+    def refuse(*arguments: object, **keywords: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    store = FsStore(tmp_path)
+    ids = segment(store)
+    monkeypatch.setattr(os, "link", refuse)
+
+    with pytest.raises(StoreUnavailable, match="no hard links"):
+        store.create_segment(ids[0], new_segment_id(), [start(ids)])
+    assert os.listdir(tmp_path / ids[0]) == [f"{ids[1]}.jsonl"]
+
+
+def test_a_folder_that_cannot_be_synced_leaves_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new segment whose name may not survive a power cut is taken back, or its outcome is called unknown."""
+    store = FsStore(tmp_path)
+    ids = segment(store)
+    new = ids[0], new_segment_id()
+    fsync = os.fsync
+
+    def refuse_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with pytest.raises((StoreUnavailable, AppendUnknown)) as caught:
+        store.create_segment(*new, [start(new)])
+    monkeypatch.undo()
+
+    assert isinstance(caught.value, AppendUnknown) or not store.exists(*new)
+    assert isinstance(caught.value, AppendUnknown) or store.create_segment(*new, [start(new)]) == 1
 
 
 # ── repair ─────────────────────────────────────────────────────────────────────────────────────────────────────────

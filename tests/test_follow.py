@@ -454,6 +454,23 @@ def test_lines_taken_back_are_no_silent_gap(tmp_path: Path) -> None:
     assert str(path_of(store, ids)) in str(caught.value)
 
 
+def test_lines_taken_back_and_others_written_are_no_silent_change(tmp_path: Path) -> None:
+    """The same if the next writer was quicker than the follower: no half of its line is returned."""
+    store = FsStore(tmp_path)
+    ids = segment(store, line(1), line(2))
+    size = len(file_of(start(ids), line(1)))
+
+    def take_back() -> None:
+        os.truncate(path_of(store, ids), size)
+        write(path_of(store, ids), file_of(line("a longer line than the one that was taken back")))
+
+    follower = store.follow(*ids, stop=in_steps([take_back, lambda: None]))
+
+    assert [next(follower) for _ in range(3)] == [start(ids), line(1), line(2)]
+    with pytest.raises(HeadMoved):
+        next(follower)
+
+
 def test_a_segment_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
     """Following what is missing is NotFound at once, before the first step, and makes nothing."""
     store = FsStore(tmp_path / "root")

@@ -14,6 +14,7 @@ import pytest
 
 import session_log as sl
 from oracle import folded
+from points import Points
 
 THREADS = 64
 
@@ -217,3 +218,64 @@ def test_an_exclusive_segment_is_one_writers_though_many_threads_want_it(store: 
 
     assert (len(got), len(busy)) == (1, 15)
     assert got[0].save_invoke() == 2
+
+
+BLOCKED_S = 0.002
+"""How long a paused thread gives the other one. If that waits for a lock, this passes in vain, and nothing is wrong."""
+
+
+def discarded_batch(writer: sl.SegmentWriter) -> None:
+    try:
+        with writer.batch():
+            writer.save_user_input("discarded")
+            writer.save_turn_end()
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+
+
+def kept_batch(writer: sl.SegmentWriter) -> None:
+    with writer.batch():
+        writer.save_user_input("batch a")
+        writer.save_user_input("batch b")
+
+
+def one_entry(writer: sl.SegmentWriter) -> None:
+    writer.save_user_input("single")
+
+
+Act = Callable[[sl.SegmentWriter], None]
+EXPECTED: dict[Act, list[str]] = {discarded_batch: [], kept_batch: ["batch a", "batch b"], one_entry: ["single"]}
+
+
+@pytest.mark.parametrize("other", [discarded_batch, kept_batch], ids=lambda act: act.__name__)
+@pytest.mark.parametrize("paused", EXPECTED, ids=lambda act: act.__name__)
+def test_a_thread_paused_at_any_point_disturbs_no_other(store: sl.Store, paused: Act, other: Act) -> None:
+    """Wherever threads switch inside the writer, batches stay batches, and what is discarded stays away."""
+    rehearsal = Points(0, lambda: None)
+    rehearsal.run(lambda: paused(sl.SegmentWriter.create(store)))
+    for at in range(1, rehearsal.count + 1):
+        writer = sl.SegmentWriter.create(store, on_conflict="raise")
+        now, done = threading.Event(), threading.Event()
+
+        def run_other() -> None:
+            now.wait()  # noqa: B023
+            other(writer)  # noqa: B023
+            done.set()  # noqa: B023
+
+        def pause() -> None:
+            now.set()  # noqa: B023
+            done.wait(BLOCKED_S)  # noqa: B023
+
+        thread = threading.Thread(target=run_other)
+        thread.start()
+        points = Points(at, pause)
+        points.run(lambda: paused(writer))  # noqa: B023
+        now.set()
+        thread.join()
+
+        found = texts(store, writer.session_id, writer.segment_id)
+        assert sorted(found) == sorted(EXPECTED[paused] + EXPECTED[other]), points.place
+        if "batch a" in found:
+            assert found[found.index("batch a") + 1] == "batch b", points.place
+        assert folded(writer.state) == folded(sl.restore(store, writer.session_id, writer.segment_id)), points.place
