@@ -9,15 +9,17 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from session_log._errors import AppendUnknown, NotFound, SessionLogError, StoreUnavailable, UnsafePath
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
+
 
 TEMPORARY_PREFIX = ".tmp-"
 LOCK_NAME = ".lock"
@@ -41,12 +43,12 @@ class _Mine(threading.local):
 _mine = _Mine()
 
 
-def _unsafe(where: Path) -> UnsafePath:
+def _unsafe(where: "Path") -> UnsafePath:
     return UnsafePath(str(where), "is a symlink or a device, or a file and a folder are mixed up")
 
 
 @contextlib.contextmanager
-def reported(where: Path) -> Iterator[None]:
+def reported(where: "Path") -> Iterator[None]:
     """Raise what the system refuses inside the block as a typed error that names ``where``.
 
     Raises:
@@ -72,7 +74,7 @@ def _sync_folder(fd: int) -> None:
             raise
 
 
-def _make_root(root: Path) -> None:
+def _make_root(root: "Path") -> None:
     """Make ``root`` and the folders above it that are missing, each synced into the one above."""
     missing = []
     at = root
@@ -97,12 +99,12 @@ class Folder:
 
     __slots__ = ("_fd", "path")
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: "Path") -> None:
         self._fd = fd
         self.path = path
 
     @classmethod
-    def open(cls, root: Path, *below: str) -> "Folder":
+    def open(cls, root: "Path", *below: str) -> "Folder":
         """Open ``root/*below``. ``root`` may be reached through symlinks; nothing below it may."""
         with reported(root):
             folder = cls(os.open(root, _FOLDER), root)
@@ -111,7 +113,7 @@ class Folder:
         return folder
 
     @classmethod
-    def make(cls, root: Path, *below: str, durable: bool = True) -> "Folder":
+    def make(cls, root: "Path", *below: str, durable: bool = True) -> "Folder":
         """Open ``root/*below`` and make what is missing, for the owner only (0700).
 
         With ``durable``, each folder is synced into the one above even if it existed: who made it may have died
@@ -170,7 +172,7 @@ class Folder:
         """
         with reported(self.path / name):
             self._refuse_foreign(name)
-            temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+            temporary = TEMPORARY_PREFIX + os.urandom(8).hex()
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=self._fd)
             try:
                 try:

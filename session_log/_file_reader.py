@@ -3,8 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from session_log import _layout
 from session_log._committed import BLOCK_BYTES, OpenFile, committed_end, count_lines, read_span, skip_lines
@@ -12,6 +11,10 @@ from session_log._errors import CorruptSegment, NotFound, StoreUnavailable, Unsa
 from session_log._follow import follow_file
 from session_log._frame import check_counts, newlines
 from session_log._ids import parse_id
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
+
 
 MAX_KNOWN: Final = 4096
 _NEAR_LINES: Final = 2048
@@ -22,7 +25,7 @@ Key = tuple[str, str]
 class FileReader:
     """The reading half of a store of files."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: "Path") -> None:
         self.root = root
         self._root = str(root)
         self._known: dict[Key, tuple[int, int, int]] = {}
@@ -34,12 +37,16 @@ class FileReader:
     def _trace_path(self, session_id: str, segment_id: str) -> str:
         return f"{self._root}/{session_id}/{segment_id}{_layout.TRACE_SUFFIX}"
 
-    def segment_path(self, session_id: str, segment_id: str) -> Path:
+    def segment_path(self, session_id: str, segment_id: str) -> "Path":
         """Return where the segment is, or would be."""
+        from pathlib import Path
+
         return Path(self._path(parse_id(session_id), parse_id(segment_id)))
 
-    def trace_path(self, session_id: str, segment_id: str) -> Path:
+    def trace_path(self, session_id: str, segment_id: str) -> "Path":
         """Return where the segment's trace is, or would be."""
+        from pathlib import Path
+
         return Path(self._trace_path(parse_id(session_id), parse_id(segment_id)))
 
     # ── lines ──────────────────────────────────────────────────────────────────────────────────────────────────────

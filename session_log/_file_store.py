@@ -11,8 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
@@ -41,6 +40,10 @@ from session_log._store import Appender, Capabilities
 from session_log._whole import create_whole, move_aside
 from session_log.blobs import BlobRef
 
+if TYPE_CHECKING:
+    pass  # at run time where a path is made: it costs as much as half of this package
+
+
 MAX_OPEN_FILES: Final = 64
 """Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
 _DURABILITIES: Final = ("process", "turn", "power")
@@ -65,6 +68,8 @@ class FsStore(FileReader):
             raise CallerError(f"durability={durability!r}: is none of {', '.join(map(repr, _DURABILITIES))}")
         if root is not None and not isinstance(root, (str, os.PathLike)):
             raise CallerError(f"root={root!r}: is no path")
+        from pathlib import Path
+
         super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
         self.durability: Durability = durability
         self._files: OrderedDict[Key, SegmentFile] = OrderedDict()

@@ -9,10 +9,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from session_log._errors import InvalidId, NotFound, StoreUnavailable, UnsafePath
 from session_log._ids import parse_id
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
+
 
 SEGMENT_SUFFIX = ".jsonl"
 TRACE_SUFFIX = ".trace.jsonl"
@@ -20,8 +24,10 @@ _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK)
 
 
-def default_root() -> Path:
+def default_root() -> "Path":
     """Return ``SESSION_LOG_ROOT``, or the user's data folder as the platform has it."""
+    from pathlib import Path
+
     if root := os.environ.get("SESSION_LOG_ROOT"):
         return Path(root)
     import platformdirs  # here, because importing it costs more than the whole of this package

@@ -1,6 +1,5 @@
 """The store in memory: a dict of lists, for tests and for what need not survive. Same contract, no files."""
 
-import hashlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from session_log._frame import (
 )
 from session_log._ids import parse_id
 from session_log._store import Appender, Capabilities
-from session_log.blobs import BlobRef, check_content, check_payload, hash_of
+from session_log.blobs import BlobRef, check_content, check_payload, hash_of, sha256_of
 
 _NAP_S = 0.05
 """How long a follower sleeps at most before it asks ``stop`` again; an append wakes it at once."""
@@ -188,7 +187,7 @@ class MemoryStore:
 
     def put_blob(self, data: bytes) -> BlobRef:
         """Keep a payload by its hash."""
-        ref = BlobRef(hashlib.sha256(check_payload(data)).hexdigest(), len(data))
+        ref = BlobRef(sha256_of(check_payload(data)), len(data))
         self._blobs[ref.sha256] = data
         return ref
 

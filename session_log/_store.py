@@ -5,13 +5,15 @@ No truncate, no overwrite: a remote engine could not honour them. A fork is a ``
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from session_log._state import Damage
 from session_log.blobs import BlobRef
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +187,7 @@ class AppenderSource(Protocol):
 class Repairable(Protocol):
     """What a store of plain files may offer besides."""
 
-    def segment_path(self, session_id: str, segment_id: str) -> Path:
+    def segment_path(self, session_id: str, segment_id: str) -> "Path":
         """Return where the segment is."""
         ...
 

@@ -5,7 +5,6 @@ call from its result. The cut of turn n is before the first line of turn n + 1: 
 ``run_completed`` come after its ``turn_end`` and belong to it.
 """
 
-import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -226,6 +225,8 @@ def nearest_turns(turns: Sequence[int], turn: int) -> tuple[int, ...]:
 
 def tail_hash(line: bytes) -> str:
     """Return the SHA-256 of a line without its newline, as hex: what a child knows of the last line it inherits."""
+    import hashlib
+
     return hashlib.sha256(line).hexdigest()
 
 

@@ -4,13 +4,16 @@
 against its name. A crash leaves the whole blob or none.
 """
 
-import hashlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from session_log._atomic import Folder
 from session_log._errors import CorruptBlob, InvalidEntry, NotFound, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
+
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
 """What one blob may hold: it is read and checked in memory, as a whole."""
@@ -24,7 +27,7 @@ class BlobRef(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
 
-def put_blob(root: Path, data: bytes, *, durable: bool = True) -> BlobRef:
+def put_blob(root: "Path", data: bytes, *, durable: bool = True) -> BlobRef:
     """Store ``data`` below ``root`` and return its reference; what is there already is not written again.
 
     When this returns, the blob is on file; with ``durable``, it survives a power cut too. A damaged file in its place
@@ -37,7 +40,7 @@ def put_blob(root: Path, data: bytes, *, durable: bool = True) -> BlobRef:
         AppendUnknown: it is written, but may not survive a power cut.
     """
     check_payload(data)
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = sha256_of(data)
     with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
         if not _is_whole(folder, sha256, len(data)) or (durable and not _is_synced(folder, sha256)):
             folder.replace(sha256, data, durable=durable)
@@ -49,7 +52,7 @@ def _is_whole(folder: Folder, sha256: str, size_bytes: int) -> bool:
         found = folder.read(sha256, max_bytes=size_bytes)
     except NotFound:
         return False
-    return hashlib.sha256(found).hexdigest() == sha256
+    return sha256_of(found) == sha256
 
 
 def _is_synced(folder: Folder, sha256: str) -> bool:
@@ -61,7 +64,7 @@ def _is_synced(folder: Folder, sha256: str) -> bool:
     return True
 
 
-def get_blob(root: Path, ref: BlobRef | str) -> bytes:
+def get_blob(root: "Path", ref: BlobRef | str) -> bytes:
     """Return the payload of ``ref``, a reference or the hash in hexadecimal, checked against its hash.
 
     Raises:
@@ -102,11 +105,18 @@ def check_content(ref: BlobRef | str, data: bytes, where: str) -> None:
         CorruptBlob: it has another hash.
         InvalidEntry: the reference has another size.
     """
-    actual = hashlib.sha256(data).hexdigest()
+    actual = sha256_of(data)
     if actual != hash_of(ref):
         raise CorruptBlob(where, actual)
     if isinstance(ref, BlobRef) and ref.size_bytes != len(data):
         raise InvalidEntry("$.size_bytes", f"is {ref.size_bytes!r}; the blob of this hash has {len(data)} bytes")
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of a payload in hexadecimal."""
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def hash_of(ref: object) -> str:

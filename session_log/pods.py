@@ -7,8 +7,7 @@ replaced as a whole: a reader sees the old one or the new one. The conversation 
 import os
 import unicodedata
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -17,6 +16,10 @@ from session_log._atomic import Folder
 from session_log._errors import InvalidEntry, InvalidId, InvalidName, NotFound, StorageError, StoreUnavailable
 from session_log._ids import parse_id
 from session_log._items import JsonValue
+
+if TYPE_CHECKING:
+    pass  # at run time where a path is made: it costs as much as half of this package
+
 
 MAX_NAME_BYTES = 255
 """What file systems allow for a name, in bytes of UTF-8, ``.json`` included."""
@@ -184,6 +187,8 @@ class FsPodStore:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        from pathlib import Path
+
         self.root = Path(root).absolute()
 
     def write(self, metadata: PodMetadata) -> None:
