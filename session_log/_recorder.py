@@ -185,6 +185,8 @@ class Recorder:
                 self._fresh.append(entry)
                 self._position = length, before[1] + len(data), data
                 self._busy = False
+                if self._closed is not None:
+                    self._close_if_closed()
             except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
                 return self._failed(exc, before, data, (entry,))
             return length
@@ -231,6 +233,8 @@ class Recorder:
             length = self._append(data, len(lines), before[0], not kinds.isdisjoint(_FINAL))
             self._advance(length, data, entries)
             self._busy = False
+            if self._closed is not None:
+                self._close_if_closed()
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
             return self._failed(exc, before, data, entries)
         return length
@@ -250,6 +254,7 @@ class Recorder:
         """
         self._position = before
         self._busy = False
+        self._close_if_closed()
         del self._fresh[before[0] - self._fresh_from :]
         if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
             return self._fork_here(data, entries)
@@ -263,7 +268,12 @@ class Recorder:
     def _close(self, reason: str) -> None:
         self._closed = self._closed or reason
         self._guarded = True
-        self._appender.close()
+        self._close_if_closed()
+
+    def _close_if_closed(self) -> None:
+        """Let go, but not while an append of this thread is under way: a signal handler may ask for it."""
+        if self._closed is not None and not self._busy:
+            self._appender.close()
 
     def _settle(self) -> None:
         """After an interrupt: find out whether the lines of an append are on file, and finish a change of segment."""

@@ -60,7 +60,7 @@ class SegmentFile:
     __slots__ = (
         "path", "position", "exclusive", "create",
         "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock",
-        "_busy", "_using", "_unwanted",
+        "_busy", "_unwanted",
         "_broken", "__weakref__",
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class SegmentFile:
         self._held = False
         self._trusted_until = self._look_again = 0.0
         self._lock = threading.RLock()
-        self._busy = self._using = self._unwanted = False
+        self._busy = self._unwanted = False
         self._broken: str | None = None
         renew_after_fork(self)
 
@@ -145,17 +145,18 @@ class SegmentFile:
                 yield
             finally:
                 self._busy = False
+                if self._unwanted:
+                    self._release()
 
     def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
     ) -> int:
-        """Append, for a caller that keeps other threads off this object itself. See :meth:`append`."""
+        """Append, for a caller that keeps all others, signal handlers too, off this object. See :meth:`append`."""
         fd = self._fd
         if fd < 0:
             fd = self._open()
         held = self._held
         try:
-            self._using = True  # a signal handler that closes this object waits for the append to end
             if not held:
                 try:
                     _flock(fd, _EXCLUSIVE)
@@ -182,17 +183,14 @@ class SegmentFile:
             until = now + _UNTOUCHED_S
             self._trusted_until = until if until < self._look_again else self._look_again  # noqa: FURB136  (faster)
             if not held:
-                self._unlock()
-            self._using = False
-            if self._unwanted:
-                self._release()
+                try:
+                    _flock(fd, _UNLOCK)
+                except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
+                    self._release()
             return entries
         except BaseException as exc:
             if not held:
                 self._unlock()
-            self._using = False
-            if self._unwanted:
-                self._release()
             if isinstance(exc, OSError):
                 raise unavailable(self.path, exc) from exc
             raise
@@ -226,16 +224,16 @@ class SegmentFile:
     def release(self) -> None:
         """Close the descriptor, which frees the lock; the next append opens it again."""
         with self._lock:
-            self._unwanted = self._using
-            if not self._using:
+            self._unwanted = self._busy  # a signal handler that closes this object waits for the append to end
+            if not self._busy:
                 self._release()
 
     def close(self) -> None:
         """Close the descriptor for good. Idempotent."""
         with self._lock:
             self._broken = self._broken or "it was closed"
-            self._unwanted = self._using
-            if not self._using:
+            self._unwanted = self._busy
+            if not self._busy:
                 self._release()
 
     def __del__(self) -> None:
@@ -379,7 +377,7 @@ class SegmentFile:
     def _after_fork(self) -> None:
         """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""
         self._lock = threading.RLock()
-        self._busy = self._using = self._unwanted = False
+        self._busy = self._unwanted = False
         fd, self._fd = self._fd, -1
         self._held = False
         if fd >= 0:

@@ -293,5 +293,10 @@ sys.stdin.readline()
         process.kill()
         process.wait()
 
+        note = next(store.segment_path(session_id, segment_id).parent.glob("*.owner"))
+        left = note.read_bytes()
         with sl.SegmentWriter.resume(store, session_id, segment_id, on_conflict="raise", exclusive=True) as writer:
             assert writer.save_invoke() == 3
+    note.write_bytes(left)
+    race(store, session_id, segment_id, [SAVES, SAVES], ROUNDS)  # they wait for each other, not for the dead
+    assert store.length(session_id, segment_id) == 3 + 2 * ROUNDS

@@ -255,6 +255,30 @@ def test_the_cut_of_a_turn_is_before_the_next_one_and_zero_is_the_start(store: s
             assert (state.turn_count, len(state.usage_history), state.last_run_interrupted) == (turn, turn, False)
 
 
+@pytest.mark.parametrize(
+    "opener",
+    [
+        sl.Invoke(ts=1, trigger="x"),
+        sl.UserInput(ts=1, segments=()),
+        sl.AssistantItem(ts=1, item=sl.Message.assistant("x")),
+        sl.ToolResultEntry(ts=1, item=sl.ToolResult("c", "x")),
+        sl.TurnEnd(ts=1, turn_count=2),
+    ],
+    ids=lambda entry: type(entry).__name__,
+)
+def test_whatever_opens_the_next_turn_ends_the_one_before(store: sl.Store, opener: sl.LogEntry) -> None:
+    """A run that goes on without a new invoke is a turn of its own, too; what is no part of a turn is not."""
+    with session(store, 1) as writer:
+        writer.save_extension("between", None)
+        writer.append_system_item(sl.Interrupt(body="between"))
+        expected = folded(writer.state)
+        writer.append(opener)
+        writer.save_run_completed()
+
+        assert state_of(store, writer, writer.segment_id, at_turn=1) == expected
+        assert state_of(store, writer, writer.fork_at(1)) == expected
+
+
 # ── what survives ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -437,7 +437,7 @@ class OnFiles(Sessions):
             assert data[:end].count(b"\n") == len(log.lines)
 
 
-_SETTINGS = settings(max_examples=settings().max_examples // 2, stateful_step_count=30)
+_SETTINGS = settings(stateful_step_count=40)
 TestInMemory = InMemory.TestCase
 TestInMemory.settings = _SETTINGS
 TestOnFiles = OnFiles.TestCase
