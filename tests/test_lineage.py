@@ -217,8 +217,17 @@ def test_a_writer_at_the_limit_goes_on_in_a_copy(store: sl.Store) -> None:
         sl.save_extension(store, session_id, writer.segment_id, "other", round_)
         writer.save_user_input(f"mine {round_}")
 
+    deepest = sl.SegmentWriter.resume(store, session_id, chain_of_forks(store, session_id, root, sl.MAX_FORK_DEPTH))
+    sl.save_extension(store, session_id, deepest.segment_id, "other", None)
+    with deepest.batch():
+        deepest.save_user_input("one")
+        deepest.save_user_input("two")
+
     history = sl.restore(store, session_id, writer.segment_id).history
     assert [item.text for item in history if isinstance(item, sl.Message)] == ["mine", "mine 0", "mine 1", "mine 2"]
+    lines = list(store.read(session_id, deepest.segment_id))
+    assert (len(lines), b'"batch":2' in lines[1], b'"batch":0' in lines[2]) == (3, True, True)
+    assert folded(deepest.state) == state_of(store, deepest, deepest.segment_id)
     assert folded(writer.state) == state_of(store, writer, writer.segment_id)
     assert writer.state.extensions == ()
 

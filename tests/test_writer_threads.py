@@ -189,6 +189,36 @@ def test_threads_of_one_writer_go_on_together_in_its_forks(store: sl.Store) -> N
     assert sorted(others) == list(range(40))
 
 
+def test_forks_of_a_segment_that_another_thread_goes_on_writing(store: sl.Store) -> None:
+    """A fork is of what was there at its cut, however the source grows or rolls back meanwhile."""
+    writer = sl.SegmentWriter.create(store, on_conflict="raise")
+    ids = writer.session_id, writer.segment_id
+    writing = threading.Event()
+    pairs: list[tuple[sl.RestoredState, str]] = []  # what was there, and the fork of it
+
+    def write() -> None:
+        for number in range(40):
+            writer.save_invoke()
+            writer.save_config_changed(sl.RequestConfig(max_tokens=number))
+            writer.save_turn_end()
+            writer.save_run_completed()
+            if number % 10 == 9:
+                writer.rollback(writer.head.entries - 4)
+        writing.set()
+
+    def fork() -> None:
+        while not writing.is_set() or len(pairs) < 10:
+            known = sl.restore(store, *ids)
+            pairs.append((known, sl.fork_at_entry(store, *ids, known.entries_count)))
+            child = sl.fork_at(store, *ids, max(0, known.turn_count - 4))  # further back than any rollback
+            assert sl.restore(store, ids[0], child).turn_count == max(0, known.turn_count - 4)
+
+    together(3, lambda number: write() if number == 0 else fork())
+
+    for expected, child in pairs:
+        assert folded(sl.restore(store, ids[0], child)) == folded(expected)
+
+
 def test_many_writers_of_one_process_lose_nothing(store: sl.Store) -> None:
     """F6, F35: threads with a writer each, on one segment: each has all of its own lines, once, in order."""
     session_id, segment_id = sl.create_segment(store)
