@@ -39,11 +39,13 @@ class _Memory:
         self._kept: weakref.WeakKeyDictionary[Store, OrderedDict[tuple[str, str], Cuts]] = weakref.WeakKeyDictionary()
 
     def get(self, store: Store, key: tuple[str, str]) -> Cuts | None:
+        """Return what is remembered of a segment, if anything."""
         with self._lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
             return self._kept.get(store, OrderedDict()).get(key)
         return None
 
     def put(self, store: Store, key: tuple[str, str], cuts: Cuts) -> None:
+        """Remember the cuts of a segment."""
         with self._lock, contextlib.suppress(TypeError):
             kept = self._kept.setdefault(store, OrderedDict())
             kept[key] = cuts
@@ -278,3 +280,23 @@ def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, tu
         )
     store.create_segment(session_id, child, [line])
     return child
+
+
+def refuse_rewritten(store: Store, session_id: str, segment_id: str, position: tuple[int, int, bytes]) -> None:
+    """Make sure that a segment still holds what a writer recorded: a fork is about to refer to it.
+
+    ``position``: entries, bytes, and the last bytes of these, whole lines.
+
+    Raises:
+        CorruptSegment: it was rewritten by something else.
+    """
+    length, byte_offset, tail = position
+    span = getattr(store, "read_span", None)
+    if span is not None:
+        found = span(session_id, segment_id, byte_offset - len(tail), byte_offset)
+    else:
+        lines = store.read(session_id, segment_id, length - newlines(tail), length)
+        found = b"".join(line + b"\n" for line in lines)
+    if found != tail:
+        reason = f"was rewritten by something else; this writer had left {length} lines in {byte_offset} bytes"
+        raise CorruptSegment(where(store, session_id, segment_id), length, byte_offset, reason)

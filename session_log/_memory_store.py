@@ -226,18 +226,22 @@ class MemoryStore:
 
 
 class _MemoryAppender:
+    """A writer's grip on a segment in memory."""
+
     def __init__(self, store: MemoryStore, session_id: str, segment_id: str) -> None:
         self._store = store
         self._key = session_id, segment_id
         self._closed = False
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
+        """Append ``count`` lines and return the new length."""
         if self._closed:
             raise WriterClosed("/".join(self._key), "it was closed")
         lines = data[:-1].split(b"\n")
         return self._store._append(*self._key, lines, expected, None, self)
 
     def hold(self) -> None:
+        """Keep others from appending until :meth:`close`."""
         with self._store._changed:
             holder = self._store._holders.setdefault(self._key, self)
             if holder is not self:
@@ -247,6 +251,7 @@ class _MemoryAppender:
         """Do nothing: memory has no disk to bring it to."""
 
     def close(self) -> None:
+        """Let go."""
         self._closed = True
         with self._store._changed:
             if self._store._holders.get(self._key) is self:

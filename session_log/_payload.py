@@ -116,11 +116,11 @@ def own(value: Any) -> Any:
     if not isinstance(value, (dict, list)):
         return value
     copied: Any = value.copy()
-    todo = [copied]  # a list of what is left to do, because payloads of others may be nested deeper than Python calls
-    while todo:
-        container = todo.pop()
+    left = [copied]  # a list of what is left, because payloads of others may be nested deeper than Python calls
+    while left:
+        container = left.pop()
         for key, inner in container.items() if isinstance(container, dict) else enumerate(container):
             if isinstance(inner, (dict, list)):
                 container[key] = twin = inner.copy()
-                todo.append(twin)
+                left.append(twin)
     return copied

@@ -5,8 +5,6 @@ exactly what it had recorded (or raises, if so asked), so nothing of either is l
 the state; what is in the state is on file.
 """
 
-import contextlib
-import sys
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -25,9 +23,10 @@ from session_log._errors import (
     SessionLogError,
     WriterClosed,
 )
+from session_log._flow import current_flow
 from session_log._fold import Fold, RolledBack
-from session_log._forking import create_child, fork_from
-from session_log._frame import MAX_LINE_BYTES, batch_of, framed, newlines, unmarked
+from session_log._forking import create_child, fork_from, refuse_rewritten
+from session_log._frame import MAX_LINE_BYTES, batch_of, framed, unmarked
 from session_log._lineage import Restored, last_line_of, restore_span
 from session_log._reader import where
 from session_log._recording import recordable
@@ -38,16 +37,6 @@ from session_log._tree import MAX_FORK_DEPTH, tail_hash
 OnConflict = Literal["fork", "raise"]
 _FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 _plain = PLAIN.get
-
-
-def current_flow() -> tuple[int, int]:
-    """Return what tells the present flow of control from others: its thread, and its asyncio task if there is one."""
-    asyncio = sys.modules.get("asyncio")
-    task = None
-    if asyncio is not None:
-        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
-            task = asyncio.current_task()
-    return threading.get_ident(), id(task)
 
 
 class Recorder:
@@ -305,7 +294,11 @@ class Recorder:
             child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
             self._go_on_in(child, depth=1)
             return self._append_many([unmarked(line) for line in lines], list(entries))
-        self._refuse_rewritten()
+        try:
+            refuse_rewritten(self._store, self._session_id, self._segment_id, self._position)
+        except CorruptSegment as exc:
+            self._close(exc.reason)
+            raise
         origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(last_line_of(tail)))
         made = create_child(
             self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts
@@ -322,25 +315,6 @@ class Recorder:
         self._moving = None
         self._guard()
         return self._position[0]
-
-    def _refuse_rewritten(self) -> None:
-        """Make sure that the segment still holds what this writer recorded: a fork refers to it.
-
-        Raises:
-            CorruptSegment: it was rewritten by something else.
-        """
-        length, byte_offset, tail = self._position
-        count = newlines(tail)
-        span = getattr(self._store, "read_span", None)
-        if span is not None:
-            found = span(self._session_id, self._segment_id, byte_offset - len(tail), byte_offset)
-        else:
-            lines = self._store.read(self._session_id, self._segment_id, length - count, length)
-            found = b"".join(line + b"\n" for line in lines)
-        if found != tail:
-            self._close("the segment was rewritten by something else")
-            reason = f"was rewritten by something else; this writer had left {length} lines in {byte_offset} bytes"
-            raise CorruptSegment(self._where(), length, byte_offset, reason)
 
     def _go_on_in(self, segment_id: str, *, depth: int) -> None:
         """Leave the segment for another one of the session. Interrupted, it is done again before anything else."""

@@ -12,57 +12,41 @@ Rules, in the order of DESIGN section 4:
    aside before the next append.
 """
 
-import contextlib
 import fcntl
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from session_log import _repair
-from session_log._at_fork import renew_after_fork
 from session_log._committed import committed_end, count_lines
 from session_log._errors import (
     AppendUnknown,
-    CallerError,
     CorruptSegment,
     HeadMoved,
-    NotFound,
-    SegmentBusy,
     StorageError,
     StoreUnavailable,
     WriterClosed,
 )
-from session_log._layout import open_file, unavailable
-from session_log._owner import leave_note, living_owner, remove_note
+from session_log._held_file import EXCLUSIVE, UNLOCK, HeldFile
+from session_log._layout import unavailable
 
-LOCK_TIMEOUT_S: Final = 10.0
-"""How long an append waits for other appends; an append takes microseconds, a sync milliseconds."""
 _CHUNK: Final = 1 << 20
 _UNTOUCHED_S: Final = 5e-6
 """Appends that follow one another as closely as this are not stopped for a look whether the file is still at its path:
 that would cost a third of each. Who deletes a file within this time loses what is appended in it, too."""
 _RECHECK_S: Final = 1e-3
 """Nor is it for longer than this, whatever others do: what goes in meanwhile went in just before the deletion."""
-_EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
-_UNLOCK: Final = fcntl.LOCK_UN
 _flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
 
 
-class SegmentFile:
+class SegmentFile(HeldFile):
     """A segment file open for appending. Safe for threads; opened at the first append, and again after ``os.fork``.
 
     ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
     """
 
-    __slots__ = (
-        "path", "position", "exclusive", "create",
-        "_always", "_final", "_durable", "_fd", "_identity", "_held", "_trusted_until", "_look_again", "_lock",
-        "_busy", "_unwanted",
-        "_broken", "__weakref__",
-    )  # fmt: skip
+    __slots__ = ("_always", "_durable", "_final", "_look_again", "_trusted_until", "position")
 
     def __init__(
         self,
@@ -73,21 +57,16 @@ class SegmentFile:
         exclusive: bool = False,
         create: bool = False,
     ) -> None:
-        self.path = path
+        super().__init__(path, exclusive=exclusive, create=create)
         self.position = position
-        self.exclusive = exclusive
-        self.create = create
         self._always = durability == "power"
         self._final = durability != "process"
         self._durable = 0
-        self._fd = -1
-        self._identity = (0, 0)
-        self._held = False
         self._trusted_until = self._look_again = 0.0
-        self._lock = threading.RLock()
-        self._busy = self._unwanted = False
-        self._broken: str | None = None
-        renew_after_fork(self)
+
+    def _opened(self) -> None:
+        self._durable = self.position[1]
+        self._trusted_until = 0.0
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
         """Append ``count`` lines in one write and return the new length in entries.
@@ -125,29 +104,6 @@ class SegmentFile:
                 if not self._held:
                     self._unlock()
 
-    def _unlock(self) -> None:
-        try:
-            if self._fd >= 0:
-                _flock(self._fd, _UNLOCK)
-        except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
-            self._release()
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        """Keep other threads out; refuse a signal handler that interrupted this very thread in here."""
-        with self._lock:
-            if self._busy:
-                raise CallerError(
-                    f"{self.path}: an append of this thread is under way; do not append in a signal handler"
-                )
-            try:
-                self._busy = True
-                yield
-            finally:
-                self._busy = False
-                if self._unwanted:
-                    self._release()
-
     def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
     ) -> int:
@@ -159,7 +115,7 @@ class SegmentFile:
         try:
             if not held:
                 try:
-                    _flock(fd, _EXCLUSIVE)
+                    _flock(fd, EXCLUSIVE)
                 except OSError as exc:
                     self._wait(fd, exc)
             now = _monotonic()
@@ -184,7 +140,7 @@ class SegmentFile:
             self._trusted_until = until if until < self._look_again else self._look_again  # noqa: FURB136  (faster)
             if not held:
                 try:
-                    _flock(fd, _UNLOCK)
+                    _flock(fd, UNLOCK)
                 except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
                     self._release()
             return entries
@@ -210,80 +166,7 @@ class SegmentFile:
         inode = self._identity[1]
         return (inode, *self.position) if self._fd >= 0 and self.position[0] else None
 
-    def hold(self) -> None:
-        """Take the lock now and keep it until :meth:`close`; look at the file, write nothing.
-
-        Raises:
-            SegmentBusy: another writer holds it.
-        """
-        with self._lock:
-            self.exclusive = True
-            if self._fd < 0:
-                self._open()
-
-    def release(self) -> None:
-        """Close the descriptor, which frees the lock; the next append opens it again."""
-        with self._lock:
-            self._unwanted = self._busy  # a signal handler that closes this object waits for the append to end
-            if not self._busy:
-                self._release()
-
-    def close(self) -> None:
-        """Close the descriptor for good. Idempotent."""
-        with self._lock:
-            self._broken = self._broken or "it was closed"
-            self._unwanted = self._busy
-            if not self._busy:
-                self._release()
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self._release()
-
     # ── the rest happens under the thread lock ─────────────────────────────────────────────────────────────────────
-
-    def _open(self) -> int:
-        if self._broken is not None:
-            raise WriterClosed(self.path, self._broken)
-        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if self.create else 0)
-        fd = open_file(self.path, flags)
-        try:
-            found = os.fstat(fd)
-            self._identity = (found.st_dev, found.st_ino)
-            self._durable = self.position[1]
-            self._trusted_until = 0.0
-            if self.exclusive:
-                self._take_lock(fd)
-                leave_note(self.path)
-                self._held = True
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return fd
-
-    def _take_lock(self, fd: int) -> None:
-        try:
-            _flock(fd, _EXCLUSIVE)
-        except OSError as exc:
-            self._wait(fd, exc)
-
-    def _wait(self, fd: int, exc: OSError) -> None:
-        """Wait for the lock with growing naps; a holder that says it will keep it is busy at once."""
-        if not isinstance(exc, BlockingIOError):
-            raise unavailable(self.path, exc) from exc
-        give_up = _monotonic() + LOCK_TIMEOUT_S
-        nap = 50e-6
-        while True:
-            owner = living_owner(self.path)
-            if owner is not None or _monotonic() > give_up:
-                raise SegmentBusy(self.path, str(owner) if owner is not None else None)
-            time.sleep(nap)
-            nap = min(nap * 2, 2e-3)
-            try:
-                return _flock(fd, _EXCLUSIVE)
-            except BlockingIOError:
-                continue
 
     def _look(self, now: float) -> int:
         """Find out where the file ends and whether it is still the one at its path; the file lock is held."""
@@ -313,15 +196,6 @@ class SegmentFile:
             raise unavailable(self.path, exc) from exc
         self._look_again = now + _RECHECK_S
         return fd
-
-    def _path_identity(self) -> tuple[int, int]:
-        try:
-            found = os.stat(self.path, follow_symlinks=False)
-        except FileNotFoundError:
-            raise NotFound(self.path, "it was deleted while it was open for writing") from None
-        except OSError as exc:
-            raise unavailable(self.path, exc) from exc
-        return found.st_dev, found.st_ino
 
     def _reopen(self) -> None:
         """Go on in the file that replaced ours, if it begins with the same bytes."""
@@ -362,23 +236,3 @@ class SegmentFile:
             except (OSError, StorageError) as later:
                 self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
             raise AppendUnknown(self.path, self._broken) from exc
-
-    def _release(self) -> None:
-        self._unwanted = False
-        fd, self._fd = self._fd, -1
-        if self._held:
-            self._held = False
-            remove_note(self.path)
-            with contextlib.suppress(OSError):  # a child between fork and exec may have the descriptor, too
-                _flock(fd, _UNLOCK)
-        if fd >= 0:
-            os.close(fd)
-
-    def _after_fork(self) -> None:
-        """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""
-        self._lock = threading.RLock()
-        self._busy = self._unwanted = False
-        fd, self._fd = self._fd, -1
-        self._held = False
-        if fd >= 0:
-            os.close(fd)

@@ -16,12 +16,13 @@ from session_log._clock import now_ms
 from session_log._codec import prepare, ts_of
 from session_log._entries import LogEntry
 from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
+from session_log._flow import current_flow
 from session_log._forking import cuts_for, fork_from
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment
 from session_log._items import Item, ToolResult
 from session_log._lineage import lineage, restore_span
-from session_log._recorder import OnConflict, Recorder, current_flow
+from session_log._recorder import OnConflict, Recorder
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem

@@ -74,7 +74,7 @@ class Points:
         if event == "opcode":
             code, offset = frame.f_code, frame.f_lasti
             name = _names(code).get(offset, "")
-            if name.startswith("CALL"):
+            if name.startswith("CALL") and "INTRINSIC" not in name:
                 self._called[id(frame)] = offset
             returned = called is not None and _handler_at(code, called) == _handler_at(code, offset)
             if returned or name in ("RESUME", "JUMP_BACKWARD"):

@@ -173,6 +173,20 @@ def test_a_cut_in_the_first_line_is_an_error_with_its_place(tmp_path: Path) -> N
     assert log.torn() == b""
 
 
+def test_an_append_behind_a_first_line_that_is_torn_is_refused(tmp_path: Path) -> None:
+    """F1: without its first line a segment is none; an entry in its place would make that final."""
+    log = write(tmp_path, small_history(), (1,))
+    log.put(log.data[: log.ends[0][0] - 1])
+    before = log.path.read_bytes()
+
+    with pytest.raises(sl.CorruptSegment) as caught:
+        sl.append_entry(log.store, SESSION_ID, log.segment_id, sl.Invoke(ts=1, trigger="x"))
+
+    assert (caught.value.path, caught.value.line, caught.value.byte_offset) == (str(log.path), 1, 0)
+    assert log.path.read_bytes() == before
+    assert log.torn() == b""
+
+
 @given(entries=histories(), sizes=st.lists(st.integers(1, 6), min_size=1), data=st.data())
 def test_any_cut_of_any_history_restores_whole_units(
     entries: list[sl.LogEntry], sizes: list[int], data: st.DataObject

@@ -366,7 +366,7 @@ def test_an_owner_note_that_is_no_plain_file_hangs_nobody(tmp_path: Path, kind: 
 
 def hold_and_look(root: str, session_id: str, segment_id: str) -> None:
     signal.alarm(10)  # whoever opens a FIFO waits for ever
-    session_log._segment_file.LOCK_TIMEOUT_S = 0.0  # type: ignore[misc]
+    session_log._held_file.LOCK_TIMEOUT_S = 0.0  # type: ignore[misc]
     one, two = FsStore(root), FsStore(root)
     with SegmentWriter.resume(one, session_id, segment_id, exclusive=True, on_conflict="raise") as writer:
         writer.append(Extension(ts=1, domain="test", payload=["held"]))
@@ -1334,7 +1334,7 @@ def test_a_lock_that_nobody_frees_is_busy_in_the_end(tmp_path: Path, monkeypatch
     """Who holds the lock without a note is not waited for longer than LOCK_TIMEOUT_S."""
     store = FsStore(tmp_path)
     ids = segment(store)
-    monkeypatch.setattr(session_log._segment_file, "LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(session_log._held_file, "LOCK_TIMEOUT_S", 0.0)
     naps: list[float] = []
 
     def nap(seconds: float) -> None:

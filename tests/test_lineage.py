@@ -257,6 +257,23 @@ def test_a_repaired_parent_still_carries_its_children(fs: sl.FsStore) -> None:
         assert state_of(fs, writer, segment_id, at_turn=1) == fold(base, lines[: 1 + TURN_LINES])
 
 
+def test_a_parent_repaired_in_the_last_line_a_child_inherits_still_carries_it(fs: sl.FsStore) -> None:
+    """The line that the child knows by its hash was damaged and blanked out: its place is right, and it is nothing."""
+    with session(fs, 2) as writer:
+        child = writer.fork_at(1)
+        expected = sl.restore(fs, writer.session_id, writer.segment_id, at_entries=TURN_LINES)
+    path = fs.segment_path(writer.session_id, writer.segment_id)
+    raw = path.read_bytes().split(b"\n")
+    raw[TURN_LINES] = b"damage" + raw[TURN_LINES][6:]
+    path.write_bytes(b"\n".join(raw))
+    with pytest.raises(sl.CorruptSegment):
+        sl.restore(fs, writer.session_id, child)
+
+    sl.repair(fs, writer.session_id, writer.segment_id)
+
+    assert folded(sl.restore(fs, writer.session_id, child)) == folded(expected)
+
+
 def test_a_parent_that_was_cut_short_is_an_error(fs: sl.FsStore) -> None:
     """Lines a child inherits are gone: strict refuses, salvage returns what there is and says so."""
     with session(fs, 2) as writer:

@@ -65,7 +65,7 @@ def create_is_whole(trial: Trial) -> None:
         created = threading.Event()
         create = functools.partial(trial.store.create_segment, *ids, lines)
 
-        def create_and_say_so(create: functools.partial[int] = create, created: threading.Event = created) -> int:
+        def _create_and_say_so(create: functools.partial[int] = create, created: threading.Event = created) -> int:
             try:
                 return create()
             finally:
@@ -73,7 +73,7 @@ def create_is_whole(trial: Trial) -> None:
 
         watched, outcome = together(
             functools.partial(_first_length, trial.other, ids, created),
-            create_and_say_so,
+            _create_and_say_so,
         )
         expect("what create_segment returned", returned(outcome), len(lines))
         expect("how many lines the first look that saw the segment found", returned(watched), len(lines))

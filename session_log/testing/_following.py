@@ -116,10 +116,10 @@ def follow_stops_when_told(trial: Trial) -> None:
 
     for error in (ZeroDivisionError, ConnectionResetError):
 
-        def fail(error: type[Exception] = error) -> bool:
+        def _fail(error: type[Exception] = error) -> bool:
             raise error
 
-        refused("a stop that fails", error, functools.partial(_drain, trial.store, ids, fail))
+        refused("a stop that fails", error, functools.partial(_drain, trial.store, ids, _fail))
 
 
 def _drain(store: Store, ids: Ids, stop: Callable[[], bool]) -> list[bytes]:
@@ -132,12 +132,12 @@ def follow_returns_what_came_before_the_stop(trial: Trial) -> None:
     ids = trial.segment(line(1))
     for number, store in enumerate(trial.handles):
 
-        def append_and_stop(number: int = number) -> bool:
+        def _append_and_stop(number: int = number) -> bool:
             if trial.store.length(*ids) == 2 + number:
                 trial.store.append(*ids, [line("just before", number)])
             return True
 
-        found = list(store.follow(*ids, 2 + number, stop=append_and_stop))
+        found = list(store.follow(*ids, 2 + number, stop=_append_and_stop))
         expect("followed up to the stop", found, [line("just before", number)])
 
 
