@@ -190,6 +190,8 @@ class SegmentFile(HeldFile):
                 self.position = entries + count_lines(fd, known, end), end
                 if not known:
                     self._durable = end
+                if end == 0 and not self.create:
+                    raise CorruptSegment(self.path, 1, 0, "the segment has no committed line")
                 if end < size:
                     _repair.remove_torn_tail(fd, self.path, end, size, durable=self._final)
         except OSError as exc:
