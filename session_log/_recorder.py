@@ -123,15 +123,14 @@ class Recorder:
             return self._folded().freeze(self.head, entries_count=self._position[0])
 
     def _folded(self) -> Fold:
-        fold = self._fold
-        if fold is None:  # after a rollback
-            fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
-        elif self._fresh:
-            self._fold = None  # half folded, if this is interrupted
-            try:
+        fold, self._fold = self._fold, None  # half folded, if this is interrupted
+        try:
+            if fold is not None:
                 fold.extend(self._fresh)
-            except RolledBack:  # left by an interrupted rollback
-                fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
+        except RolledBack:  # left by an interrupted rollback
+            fold = None
+        if fold is None:
+            fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
         self._fresh = []
         self._fresh_from = self._position[0]
         self._fold = fold
