@@ -1,0 +1,1 @@
+"""Proof that the promises hold: each tried many times, on real files, with real processes."""
