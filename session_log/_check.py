@@ -28,17 +28,13 @@ MAX_INTEGER = (1 << 63) - 1
 # ── the shapes a turn is made of: surely right, at a glance ────────────────────────────────────────────────────────
 
 
-# (One function a kind, nothing called from it: these run before every append.)
-
-
-def _header(entry: Any) -> bool:
-    ts = entry.ts
-    return type(ts) is int and 0 <= ts <= MAX_INTEGER and entry.idem is None
+# (One function a kind, nothing called from it: these run before every append. ``n >> 63`` is 0 for the integers from 0
+# to MAX_INTEGER alone.)
 
 
 def _assistant_item(entry: AssistantItem) -> bool:
     ts = entry.ts
-    if type(ts) is not int or not 0 <= ts <= MAX_INTEGER or entry.idem is not None:
+    if type(ts) is not int or ts >> 63 or entry.idem is not None:
         return False
     item: Any = entry.item
     kind = type(item)
@@ -56,17 +52,18 @@ def _assistant_item(entry: AssistantItem) -> bool:
 
 
 def _reasoning(item: Reasoning) -> bool:
-    if type(item.text) is not str or type(item.summary) is not tuple:
-        return False
-    for text in (*item.summary, item.encrypted_content, item.signature):
-        if text is not None and type(text) is not str:
-            return False
-    return None not in item.summary
+    content, signature = item.encrypted_content, item.signature
+    return (
+        type(item.text) is str
+        and item.summary == ()
+        and (content is None or type(content) is str)
+        and (signature is None or type(signature) is str)
+    )
 
 
 def _tool_result(entry: ToolResultEntry) -> bool:
     ts = entry.ts
-    if type(ts) is not int or not 0 <= ts <= MAX_INTEGER or entry.idem is not None:
+    if type(ts) is not int or ts >> 63 or entry.idem is not None:
         return False
     item = entry.item
     if type(item) is not ToolResult:
@@ -82,48 +79,57 @@ def _tool_result(entry: ToolResultEntry) -> bool:
 
 
 def _user_input(entry: UserInput) -> bool:
+    ts = entry.ts
+    if type(ts) is not int or ts >> 63 or entry.idem is not None:
+        return False
     if type(entry.segments) is not tuple or entry.extensions != ():
         return False
     for segment in entry.segments:
         if type(segment) is not TextInput or type(segment.content) is not str:
             return False
-    return _header(entry)
+    return True
 
 
 def _invoke(entry: Invoke) -> bool:
-    return type(entry.trigger) is str and _header(entry)
+    ts = entry.ts
+    return type(ts) is int and not ts >> 63 and entry.idem is None and type(entry.trigger) is str
 
 
 def _turn_end(entry: TurnEnd) -> bool:
-    return (
-        type(entry.turn_count) is int
-        and 0 <= entry.turn_count <= MAX_INTEGER
-        and (entry.chain is None or type(entry.chain) is str)
-        and _header(entry)
-    )
+    ts, count, chain = entry.ts, entry.turn_count, entry.chain
+    if type(ts) is not int or type(count) is not int or (ts | count) >> 63:
+        return False
+    return entry.idem is None and (chain is None or type(chain) is str)
 
 
 def _run_completed(entry: RunCompleted) -> bool:
-    return type(entry.interrupted) is bool and type(entry.result) is str and _header(entry)
+    ts = entry.ts
+    if type(ts) is not int or ts >> 63 or entry.idem is not None:
+        return False
+    return type(entry.interrupted) is bool and type(entry.result) is str
 
 
 def _llm_usage(entry: LlmUsage) -> bool:
-    for count in (
-        entry.history_len,
-        entry.input_total_tokens,
-        entry.cache_read_tokens,
-        entry.cache_write_tokens,
-        entry.output_tokens,
-    ):
-        if type(count) is not int or not 0 <= count <= MAX_INTEGER:
-            return False
-    for number in (entry.reasoning_tokens, entry.latency_ms):
-        if number is not None and (type(number) is not int or not 0 <= number <= MAX_INTEGER):
-            return False
-    for name in (entry.model, entry.source, entry.node_id):
-        if name is not None and type(name) is not str:
-            return False
-    return _header(entry)
+    ts, history_len, output = entry.ts, entry.history_len, entry.output_tokens
+    total, read, written = entry.input_total_tokens, entry.cache_read_tokens, entry.cache_write_tokens
+    reasoning, latency, model = entry.reasoning_tokens, entry.latency_ms, entry.model
+    if type(ts) is not int or type(history_len) is not int or type(output) is not int:
+        return False
+    if type(total) is not int or type(read) is not int or type(written) is not int:
+        return False
+    if (ts | history_len | output | total | read | written) >> 63:
+        return False
+    if reasoning is not None and (type(reasoning) is not int or reasoning >> 63):
+        return False
+    if latency is not None and (type(latency) is not int or latency >> 63):
+        return False
+    if model is not None and type(model) is not str:
+        return False
+    return entry.idem is None and (entry.source is entry.node_id is None or _named(entry))
+
+
+def _named(entry: LlmUsage) -> bool:
+    return all(name is None or type(name) is str for name in (entry.source, entry.node_id))
 
 
 PLAIN: Final[dict[type[Any], Callable[[Any], bool]]] = {

@@ -35,9 +35,12 @@ def _verbatim(value: object) -> msgspec.Raw:
     raise TypeError(f"{type(value).__name__} has no place in an entry")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_verbatim).encode
+_ENCODER = msgspec.json.Encoder(enc_hook=_verbatim)
+_encode = _ENCODER.encode
 encode_struct = _encode
 """Encode a value of ours that is known to be sound; raw JSON and unknown variants in it stay as they are."""
+encode_with_newlines = _ENCODER.encode_lines
+"""Encode several such values, a newline behind each."""
 _DECODER = msgspec.json.Decoder(KnownEntry)
 _decode = _DECODER.decode
 _decode_many = msgspec.json.Decoder(list[KnownEntry]).decode

@@ -282,15 +282,15 @@ def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, tu
     return child
 
 
-def refuse_rewritten(store: Store, session_id: str, segment_id: str, position: tuple[int, int, bytes]) -> None:
+def refuse_rewritten(store: Store, session_id: str, segment_id: str, position: tuple[int, int], tail: bytes) -> None:
     """Make sure that a segment still holds what a writer recorded: a fork is about to refer to it.
 
-    ``position``: entries, bytes, and the last bytes of these, whole lines.
+    ``position``: entries and bytes; ``tail``: the last of these bytes, whole lines.
 
     Raises:
         CorruptSegment: it was rewritten by something else.
     """
-    length, byte_offset, tail = position
+    length, byte_offset = position
     span = getattr(store, "read_span", None)
     if span is not None:
         found = span(session_id, segment_id, byte_offset - len(tail), byte_offset)

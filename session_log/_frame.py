@@ -103,8 +103,10 @@ def batch_of(lines: Sequence[bytes]) -> bytes:
     Raises:
         InvalidEntry: too many lines, or too many bytes.
     """
-    first, *others = [line[:-1] for line in lines]
-    data = b'%b,"batch":%d}\n%b,"batch":0}\n' % (first, len(lines), b',"batch":0}\n'.join(others))
+    parts = [line[:-1] for line in lines]
+    parts[0] = b'%b,"batch":%d}\n%b' % (parts[0], len(lines), parts.pop(1))
+    parts.append(b"")
+    data = b',"batch":0}\n'.join(parts)
     if len(lines) > MAX_BATCH_LINES or len(data) > MAX_BATCH_BYTES:
         check_lines(lines)
         raise InvalidEntry("$", f"{len(data)} bytes in one append, at most {MAX_BATCH_BYTES} (MAX_BATCH_BYTES)")

@@ -22,33 +22,39 @@ LOCK_TIMEOUT_S: Final = 10.0
 """How long an append waits for other appends; an append takes microseconds, a sync milliseconds."""
 EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 UNLOCK: Final = fcntl.LOCK_UN
-_flock, _monotonic = fcntl.flock, time.monotonic
+_flock, _lstat, _monotonic = fcntl.flock, os.lstat, time.monotonic
 
 
 class HeldFile:
-    """A descriptor that appends, and the lock on its file: for each append, or, if ``exclusive``, all the time."""
+    """A descriptor that appends, and the lock on its file: for each append, or, if ``exclusive``, all the time.
+
+    ``fd`` is the descriptor, -1 while there is none; ``held`` tells whether the lock is kept between appends. Until the
+    monotonic time ``trusted_until`` an append need not look whether the file is still at its path.
+    """
 
     __slots__ = (
         "__weakref__",
         "_broken",
         "_busy",
-        "_fd",
-        "_held",
         "_identity",
         "_lock",
         "_unwanted",
         "create",
         "exclusive",
+        "fd",
+        "held",
         "path",
+        "trusted_until",
     )
 
     def __init__(self, path: str, *, exclusive: bool, create: bool) -> None:
         self.path = path
         self.exclusive = exclusive
         self.create = create
-        self._fd = -1
-        self._identity = (0, 0)
-        self._held = False
+        self.fd = -1
+        self._identity: tuple[int, ...] = (0, 0)
+        self.held = False
+        self.trusted_until = 0.0
         self._lock = threading.RLock()
         self._busy = self._unwanted = False
         self._broken: str | None = None
@@ -62,7 +68,7 @@ class HeldFile:
         """
         with self._lock:
             self.exclusive = True
-            if self._fd < 0:
+            if self.fd < 0:
                 self._open()
 
     def release(self) -> None:
@@ -81,7 +87,7 @@ class HeldFile:
                 self._release()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if getattr(self, "fd", -1) >= 0:
             self._release()
 
     @contextmanager
@@ -106,17 +112,16 @@ class HeldFile:
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if self.create else 0)
         fd = open_file(self.path, flags)
         try:
-            found = os.fstat(fd)
-            self._identity = (found.st_dev, found.st_ino)
+            self._identity = os.fstat(fd)[1:3]
             self._opened()
             if self.exclusive:
                 self._take_lock(fd)
                 leave_note(self.path)
-                self._held = True
+                self.held = True
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
+        self.fd = fd
         return fd
 
     def _take_lock(self, fd: int) -> None:
@@ -147,25 +152,26 @@ class HeldFile:
 
     def _unlock(self) -> None:
         try:
-            if self._fd >= 0:
-                _flock(self._fd, UNLOCK)
+            if self.fd >= 0:
+                _flock(self.fd, UNLOCK)
         except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
             self._release()
 
-    def _path_identity(self) -> tuple[int, int]:
+    def _path_identity(self) -> tuple[int, ...]:
+        """Return inode and device of what is at the path."""
         try:
-            found = os.stat(self.path, follow_symlinks=False)
+            return _lstat(self.path)[1:3]
         except FileNotFoundError:
             raise NotFound(self.path, "it was deleted while it was open for writing") from None
         except OSError as exc:
             raise unavailable(self.path, exc) from exc
-        return found.st_dev, found.st_ino
 
     def _release(self) -> None:
         self._unwanted = False
-        fd, self._fd = self._fd, -1
-        if self._held:
-            self._held = False
+        self.trusted_until = 0.0
+        fd, self.fd = self.fd, -1
+        if self.held:
+            self.held = False
             remove_note(self.path)
             with contextlib.suppress(OSError):  # a child between fork and exec may have the descriptor, too
                 _flock(fd, UNLOCK)
@@ -176,7 +182,8 @@ class HeldFile:
         """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""
         self._lock = threading.RLock()
         self._busy = self._unwanted = False
-        fd, self._fd = self._fd, -1
-        self._held = False
+        self.trusted_until = 0.0
+        fd, self.fd = self.fd, -1
+        self.held = False
         if fd >= 0:
             os.close(fd)

@@ -5,14 +5,18 @@ exactly what it had recorded (or raises, if so asked), so nothing of either is l
 the state; what is in the state is on file.
 """
 
+import contextlib
+import fcntl
+import os
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from session_log._appender import StoreAppender
 from session_log._at_fork import renew_after_fork
 from session_log._check import PLAIN
-from session_log._codec import encode_struct, prepare, ts_of
+from session_log._codec import encode_struct, encode_with_newlines, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
 from session_log._errors import (
     AppendUnknown,
@@ -21,73 +25,76 @@ from session_log._errors import (
     HeadMoved,
     SegmentBusy,
     SessionLogError,
+    StoreUnavailable,
     WriterClosed,
 )
 from session_log._flow import current_flow
-from session_log._fold import Fold, RolledBack
 from session_log._forking import create_child, fork_from, refuse_rewritten
 from session_log._frame import MAX_LINE_BYTES, batch_of, framed, unmarked
-from session_log._lineage import Restored, last_line_of, restore_span
-from session_log._reader import where
+from session_log._held_file import EXCLUSIVE, UNLOCK
+from session_log._lineage import Restored, restore_span
+from session_log._recorded import Recorded
 from session_log._recording import recordable
+from session_log._segment_file import UNTOUCHED_S, SegmentFile
 from session_log._state import Head, RestoredState
 from session_log._store import Appender, AppenderSource, Store
 from session_log._tree import MAX_FORK_DEPTH, tail_hash
 
 OnConflict = Literal["fork", "raise"]
 _FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
-_plain = PLAIN.get
+_flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
 
 
-class Recorder:
-    """Position and state of one writer. Safe for threads; each method takes the lock."""
+def quick_checks(file: SegmentFile | None) -> Mapping[type, Callable[[Any], bool]]:
+    """Return how to tell that an entry may go the quick way: none that is to be synced, none without a file."""
+    if file is None or file.durability == "power":
+        return {}
+    return PLAIN if file.durability == "process" else {kind: PLAIN[kind] for kind in PLAIN.keys() - _FINAL}
+
+
+def release_if_owned(lock: "threading.RLock") -> None:
+    """Release a lock, if this thread has it."""
+    with contextlib.suppress(RuntimeError):
+        lock.release()
+
+
+class Recorder(Recorded):
+    """Position and state of one writer, and appends behind it. Safe for threads; each method takes the lock."""
 
     def __init__(
         self, store: Store, restored: Restored, *, on_conflict: OnConflict, exclusive: bool, depth: int
     ) -> None:
-        self._store = store
         self._on_conflict = on_conflict
         self._exclusive = exclusive
         self._lock = threading.RLock()
         self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
         self._closed: str | None = None
-        self._guarded = False  # the writer is closed, or an append in doubt: append takes the careful way
+        self._guarded = False  # closed, collecting a batch, or an append in doubt: append takes the careful way
         self._busy = False
+        self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # interrupted before it was known
         self._moving: tuple[str, int] | None = None  # on the way into another segment
         self._depth = depth
+        super().__init__(store, restored)
         renew_after_fork(self)
-        self._adopt(restored)
+        self._take_hold()
 
     def _after_fork(self) -> None:
         """In the child: what another thread of the parent was about to record is the parent's."""
         self._lock = threading.RLock()
         self._busy = False
-        del self._fresh[self._position[0] - self._fresh_from :]
-
-    def _adopt(self, restored: Restored) -> None:
-        """Stand at the end of what was restored."""
-        head = restored.head
-        self._session_id, self._segment_id = head.session_id, head.segment_id
-        self._fold: Fold | None = restored.fold
-        self._stand(head.entries, head.byte_offset, restored.last_line + b"\n", restored.last_ts)
-        self._take_hold()
-
-    def _stand(self, entries: int, byte_offset: int, tail: bytes, last_ts: int) -> None:
-        """``tail`` is the end of what is recorded: at least the last line, with its newline."""
-        self._position = entries, byte_offset, tail
-        self._last_ts = last_ts
-        self._fresh: list[LogEntry] = []  # recorded, not folded yet
-        self._fresh_from = entries
-        self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # interrupted before it was known
+        self._retreat(self._position, self._tail)
 
     def _take_hold(self) -> None:
         """Open the segment for appending; exclusively, if so asked, or go on in a fork if somebody else has it so."""
+        self._doubt = None
         if isinstance(self._store, AppenderSource):
-            grip = self._store.appender(self._session_id, self._segment_id, self._position[:2])
+            grip = self._store.appender(self._session_id, self._segment_id, self._position)
         else:
             grip = StoreAppender(self._store, self._session_id, self._segment_id)
         self._appender: Appender = grip
         self._append = getattr(grip, "append_alone", grip.append)  # the lock of this object keeps other threads off
+        self._file = grip if isinstance(grip, SegmentFile) else None
+        self._quick = quick_checks(self._file).get
         if self._exclusive:
             try:
                 grip.hold()
@@ -113,7 +120,7 @@ class Recorder:
         """The position behind the last entry this writer recorded."""
         with self._lock:
             self._settle()
-            return Head(self._session_id, self._segment_id, *self._position[:2])
+            return Head(self._session_id, self._segment_id, *self._position)
 
     @property
     def state(self) -> RestoredState:
@@ -121,23 +128,6 @@ class Recorder:
         with self._lock:
             self._settle()
             return self._folded().freeze(self.head, entries_count=self._position[0])
-
-    def _folded(self) -> Fold:
-        fold, self._fold = self._fold, None  # half folded, if this is interrupted
-        try:
-            if fold is not None:
-                fold.extend(self._fresh)
-        except RolledBack:  # left by an interrupted rollback
-            fold = None
-        if fold is None:
-            fold = restore_span(self._store, self._session_id, self._segment_id, self._position[0]).fold
-        self._fresh = []
-        self._fresh_from = self._position[0]
-        self._fold = fold
-        return fold
-
-    def _where(self) -> str:
-        return where(self._store, self._session_id, self._segment_id)
 
     # ── append ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -150,100 +140,147 @@ class Recorder:
             StoreUnavailable: it could not be written, and was not.
             AppendUnknown: the outcome is unknown; this writer is of no use any more.
         """
-        kind = type(entry)
-        check = _plain(kind)
+        # The quick way: what append_entries and SegmentFile do, step by step in one function, while nothing is unusual.
+        now = _monotonic()
+        check_of = self._quick
+        check = check_of(type(entry))
         if check is None or not check(entry):
             return self.append_entries((entry,))
         try:
-            line = encode_struct(entry)
+            data = encode_with_newlines((entry,))
         except UnicodeEncodeError:
             return self.append_entries((entry,))
-        if len(line) > MAX_LINE_BYTES:
-            prepare(entry)  # says so
-        with self._lock:
-            if self._guarded or self._batches or self._busy:
-                return self._append_many([line], [entry])
-            before = self._position
-            data = line + b"\n"
+        lock = self._lock
+        locked, written = False, -1
+        try:
+            lock.acquire()  # (a with statement would cost twice as much)
+            locked = True
+            file, position, length = self._file, self._position, len(data)
+            if self._guarded or self._busy or length > MAX_LINE_BYTES:
+                return self._append_many([data[:-1]], [entry])
+            if file is None or now > file.trusted_until or now > file.look_again:
+                return self._put(data, [entry], type(entry) in _FINAL)
+            entries, size = position
+            fd, held = file.fd, file.held
             try:
                 self._busy = True
-                length = self._append(data, 1, before[0], kind in _FINAL)
-                if entry.ts > self._last_ts:  # type: ignore[union-attr]  # noqa: PLR1730  (a call would cost more)
-                    self._last_ts = entry.ts  # type: ignore[union-attr]
+                if not held:
+                    _flock(fd, EXCLUSIVE)
+                if _lseek(fd, 0, 2) != size:
+                    raise BlockingIOError
+                written = 0
+                written = _write(fd, data)
+                if written != length:
+                    raise StoreUnavailable(file.path, f"only {written} of {length} bytes could be written")
                 self._fresh.append(entry)
-                self._position = length, before[1] + len(data), data
+                file.trusted_until = _monotonic() + UNTOUCHED_S
+                if not held:
+                    _flock(fd, UNLOCK)
+                entries += 1  # from here on nothing is called: no signal comes between
+                file.position = self._position = entries, size + length
+                self._tail = data
                 self._busy = False
                 if self._closed is not None:
                     self._close_if_closed()
             except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
-                return self._failed(exc, before, data, (entry,))
-            return length
+                return self._stopped(exc, position, data, entry, written)
+            return entries
+        finally:
+            if locked:
+                lock.release()
+            else:  # interrupted, while it waited or just behind that
+                release_if_owned(lock)
+
+    def _stopped(self, exc: BaseException, before: tuple[int, int], data: bytes, entry: LogEntry, written: int) -> int:
+        """Answer whatever stopped the quick way as the careful way would; ``written``: -1 before it came to that."""
+        file = self._file
+        assert file is not None
+        if isinstance(exc, OSError) and written == len(data):  # it is on file, and closing frees the lock as well
+            file.position = before[0] + 1, before[1] + written
+            file.release()
+            self._advance(before[0] + 1, data, (entry,))
+            self._busy = False
+            self._close_if_closed()
+            return self._position[0]
+        if isinstance(exc, OSError) and written < 0:
+            file.stopped(before, exc, writing=False)
+            self._busy = False  # others are at it, or something is wrong with the file: the careful way finds out
+            return self._put(data, [entry], type(entry) in _FINAL)
+        tail = self._tail
+        try:
+            file.stopped(before, exc, writing=0 <= written < len(data))
+        except SessionLogError as later:
+            return self._failed(later, before, tail, data, (entry,))
+        return self._failed(exc, before, tail, data, (entry,))
 
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
         kept = list(entries)
-        lines: list[bytes] = []
-        plain, encode, add = _plain, encode_struct, lines.append
-        for at, entry in enumerate(kept):
-            check = plain(type(entry))
-            if check is not None and check(entry):
-                try:
-                    add(encode(entry))
-                    continue
-                except UnicodeEncodeError:
-                    pass  # lone surrogates: the careful way below
-            line, kept[at] = prepare(recordable(entry))
-            add(line)
+        checks = PLAIN.get
+        for entry in kept:
+            check = checks(type(entry))
+            if check is None or not check(entry):
+                break
+        else:
+            try:
+                lines = [*map(encode_struct, kept)]
+            except UnicodeEncodeError:  # lone surrogates
+                return self._append_carefully(kept)
+            with self._lock:
+                return self._append_many(lines, kept)
+        return self._append_carefully(kept)
+
+    def _append_carefully(self, entries: list[LogEntry]) -> int:
+        prepared = [prepare(recordable(entry)) for entry in entries]
         with self._lock:
-            return self._append_many(lines, kept)
+            return self._append_many([line for line, _ in prepared], [entry for _, entry in prepared])
 
     def _append_many(self, lines: list[bytes], entries: list[LogEntry]) -> int:
         if self._busy:
             raise CallerError(
                 f"{self._where()}: an append of this thread is under way; do not append in a signal handler"
             )
-        if self._guarded or self._batches:
+        if self._guarded:
             batch = self._batches.get(current_flow())
             if batch is not None:
                 batch.extend(zip(lines, entries, strict=True))
                 return self._position[0] + len(batch)
             if self._closed is not None:
                 raise WriterClosed(self._where(), self._closed)
-        self._settle()
+        if self._guarded:
+            self._settle()
         if not lines:
             return self._position[0]
-        kinds = set(map(type, entries))
-        plain = len(lines) > 1 and UnknownEntry not in kinds  # raw lines from elsewhere may carry marks of their own
-        data = batch_of(lines) if plain else b"\n".join(framed(lines)) + b"\n"
-        before = self._position
+        if len(lines) == 1 or UnknownEntry in map(type, entries):  # raw lines may carry marks of their own
+            data = b"\n".join(framed(lines)) + b"\n"
+        else:
+            data = batch_of(lines)
+        return self._put(data, entries, not _FINAL.isdisjoint(map(type, entries)))
+
+    def _put(self, data: bytes, entries: Sequence[LogEntry], final: bool) -> int:
+        """Append lines as they are; ``final``: they end a turn or run."""
+        before, tail = self._position, self._tail
         try:
             self._busy = True
-            length = self._append(data, len(lines), before[0], not kinds.isdisjoint(_FINAL))
+            length = self._append(data, len(entries), before[0], final)
             self._advance(length, data, entries)
             self._busy = False
             if self._closed is not None:
                 self._close_if_closed()
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
-            return self._failed(exc, before, data, entries)
+            return self._failed(exc, before, tail, data, entries)
         return length
 
-    def _advance(self, length: int, data: bytes, entries: Sequence[LogEntry]) -> None:
-        """Take into state and position what is on file."""
-        self._last_ts = max(self._last_ts, *map(ts_of, entries))
-        self._fresh[self._position[0] - self._fresh_from :] = entries  # (a slice: an interrupt, and it is done again)
-        self._position = length, self._position[1] + len(data), data
-
     def _failed(
-        self, exc: BaseException, before: tuple[int, int, bytes], data: bytes, entries: Sequence[LogEntry]
+        self, exc: BaseException, before: tuple[int, int], tail: bytes, data: bytes, entries: Sequence[LogEntry]
     ) -> int:
         """Go on in a fork if that is what the error asks for; else raise it, with position and state as they were.
 
         Whether the lines are on file is certain after an error of ours. After an interrupt it is found out later.
         """
-        self._position = before
         self._busy = False
         self._close_if_closed()
-        del self._fresh[before[0] - self._fresh_from :]
+        self._retreat(before, tail)
         if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
             return self._fork_here(data, entries)
         if isinstance(exc, AppendUnknown):
@@ -280,7 +317,8 @@ class Recorder:
 
     def _guard(self) -> None:
         """Have appends take the careful way while there is a reason to."""
-        self._guarded = self._doubt is not None or self._moving is not None or self._closed is not None
+        reasons = (self._doubt, self._moving, self._closed)
+        self._guarded = bool(self._batches) or any(reason is not None for reason in reasons)
 
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -288,25 +326,25 @@ class Recorder:
         """Go on in a fork from exactly what this writer has recorded, with ``data`` in it from the beginning."""
         fold = self._folded()
         lines = data[:-1].split(b"\n") if data else []
-        length, byte_offset, tail = self._position
+        length, byte_offset = self._position
         if self._depth > MAX_FORK_DEPTH:  # too long a chain to refer to: the fork stands alone, the chain begins anew
             child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
             self._go_on_in(child, depth=1)
             return self._append_many([unmarked(line) for line in lines], list(entries))
         try:
-            refuse_rewritten(self._store, self._session_id, self._segment_id, self._position)
+            refuse_rewritten(self._store, self._session_id, self._segment_id, self._position, self._tail)
         except CorruptSegment as exc:
             self._close(exc.reason)
             raise
-        origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(last_line_of(tail)))
+        origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(self._last_line()))
         made = create_child(
-            self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts
+            self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts()
         )
         self._guarded, self._moving = True, (made.segment_id, self._depth + 1)
         self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id
         self._depth += 1
-        self._stand(1, len(made.line) + 1, made.line + b"\n", made.start.ts)
+        self._stand((1, len(made.line) + 1), made.line + b"\n", made.start.ts)
         fold.extend((made.start,))
         if lines:
             self._advance(1 + len(lines), data, entries)
@@ -321,6 +359,7 @@ class Recorder:
         restored = restore_span(self._store, self._session_id, segment_id)
         self._appender.close()
         self._depth = depth
-        self._adopt(restored)
+        self._stand_behind(restored)
+        self._take_hold()
         self._moving = None
         self._guard()

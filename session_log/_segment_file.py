@@ -32,12 +32,12 @@ from session_log._held_file import EXCLUSIVE, UNLOCK, HeldFile
 from session_log._layout import unavailable
 
 _CHUNK: Final = 1 << 20
-_UNTOUCHED_S: Final = 5e-6
-"""Appends that follow one another as closely as this are not stopped for a look whether the file is still at its path:
-that would cost a third of each. Who deletes a file within this time loses what is appended in it, too."""
+UNTOUCHED_S: Final = 5e-6
+"""An append that begins as soon as this after the one before is not stopped for a look whether the file is still at its
+path: that would cost a third of it. Who deletes a file within this time loses what is appended in it, too."""
 _RECHECK_S: Final = 1e-3
 """Nor is it for longer than this, whatever others do: what goes in meanwhile went in just before the deletion."""
-_flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
+_flock, _lseek, _lstat, _write, _monotonic = fcntl.flock, os.lseek, os.lstat, os.write, time.monotonic
 
 
 class SegmentFile(HeldFile):
@@ -46,7 +46,7 @@ class SegmentFile(HeldFile):
     ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
     """
 
-    __slots__ = ("_always", "_durable", "_final", "_look_again", "_trusted_until", "position")
+    __slots__ = ("_always", "_durable", "_final", "durability", "look_again", "position")
 
     def __init__(
         self,
@@ -59,14 +59,15 @@ class SegmentFile(HeldFile):
     ) -> None:
         super().__init__(path, exclusive=exclusive, create=create)
         self.position = position
+        self.durability = durability
         self._always = durability == "power"
         self._final = durability != "process"
         self._durable = 0
-        self._trusted_until = self._look_again = 0.0
+        self.look_again = 0.0
 
     def _opened(self) -> None:
         self._durable = self.position[1]
-        self._trusted_until = 0.0
+        self.trusted_until = 0.0
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
         """Append ``count`` lines in one write and return the new length in entries.
@@ -89,29 +90,29 @@ class SegmentFile(HeldFile):
         """Append, unless ``already()``, asked under the lock, returns the length behind an earlier, equal append."""
         with self._entered():
             try:
-                fd = self._fd if self._fd >= 0 else self._open()
-                if not self._held:
+                fd = self.fd if self.fd >= 0 else self._open()
+                if not self.held:
                     self._take_lock(fd)
                 done = already()
                 if done is None:
                     return self.append_alone(data, count, expected, final)
                 if self._always:
-                    _repair.sync(self._fd)  # who wrote it may not have come so far
+                    _repair.sync(self.fd)  # who wrote it may not have come so far
                 return done
             except OSError as exc:
                 raise unavailable(self.path, exc) from exc
             finally:
-                if not self._held:
+                if not self.held:
                     self._unlock()
 
     def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
     ) -> int:
         """Append, for a caller that keeps all others, signal handlers too, off this object. See :meth:`append`."""
-        fd = self._fd
+        fd = self.fd
         if fd < 0:
             fd = self._open()
-        held = self._held
+        held = self.held
         try:
             if not held:
                 try:
@@ -120,8 +121,8 @@ class SegmentFile(HeldFile):
                     self._wait(fd, exc)
             now = _monotonic()
             before = entries, size = self.position
-            if _lseek(fd, 0, 2) != size or now > self._trusted_until:
-                fd = self._look(now)
+            if _lseek(fd, 0, 2) != size or not self._is_at_its_path(now):
+                fd = self._look()
                 before = entries, size = self.position
             if expected is not None and expected != entries:
                 raise HeadMoved(self.path, expected, entries)
@@ -136,8 +137,7 @@ class SegmentFile(HeldFile):
             except BaseException as exc:
                 self._undo(fd, before, exc)
                 raise
-            until = now + _UNTOUCHED_S
-            self._trusted_until = until if until < self._look_again else self._look_again  # noqa: FURB136  (faster)
+            self.trusted_until = _monotonic() + UNTOUCHED_S
             if not held:
                 try:
                     _flock(fd, UNLOCK)
@@ -151,6 +151,20 @@ class SegmentFile(HeldFile):
                 raise unavailable(self.path, exc) from exc
             raise
 
+    def stopped(self, before: tuple[int, int], exc: BaseException, *, writing: bool) -> None:
+        """Leave an append that its caller made step by step: unlock, after taking back what it may have written.
+
+        Raises:
+            StoreUnavailable: ``exc`` was a failed write; it was taken back.
+            AppendUnknown: taking it back failed.
+        """
+        try:
+            if writing:
+                self._undo(self.fd, before, exc)
+        finally:
+            if not self.held:
+                self._unlock()
+
     def sync(self) -> None:
         """Bring everything appended so far to the disk.
 
@@ -158,23 +172,35 @@ class SegmentFile(HeldFile):
             AppendUnknown: the sync failed; what was not yet durable may be lost in a power cut.
         """
         with self._lock:
-            if self._fd >= 0:
-                self._sync(self._fd, self.position[1])
+            if self.fd >= 0:
+                self._sync(self.fd, self.position[1])
 
     def known(self) -> tuple[int, int, int] | None:
         """Return inode, entries and bytes after the last append, or None before the first."""
-        inode = self._identity[1]
-        return (inode, *self.position) if self._fd >= 0 and self.position[0] else None
+        inode = self._identity[0]
+        return (inode, *self.position) if self.fd >= 0 and self.position[0] else None
 
     # ── the rest happens under the thread lock ─────────────────────────────────────────────────────────────────────
 
-    def _look(self, now: float) -> int:
+    def _is_at_its_path(self, now: float) -> bool:
+        """Tell whether the file, which is sound, is still the one at its path; if it was so just now, it is."""
+        if now < self.trusted_until and now < self.look_again:
+            return True
+        try:
+            if self._broken is not None or _lstat(self.path)[1:3] != self._identity:
+                return False
+        except OSError:
+            return False
+        self.look_again = now + _RECHECK_S
+        return True
+
+    def _look(self) -> int:
         """Find out where the file ends and whether it is still the one at its path; the file lock is held."""
         if self._broken is not None:
             raise WriterClosed(self.path, self._broken)
         if self._path_identity() != self._identity:
             self._reopen()
-        fd = self._fd
+        fd = self.fd
         try:
             size = _lseek(fd, 0, 2)
             entries, known = self.position
@@ -196,21 +222,20 @@ class SegmentFile(HeldFile):
                     _repair.remove_torn_tail(fd, self.path, end, size, durable=self._final)
         except OSError as exc:
             raise unavailable(self.path, exc) from exc
-        self._look_again = now + _RECHECK_S
         return fd
 
     def _reopen(self) -> None:
         """Go on in the file that replaced ours, if it begins with the same bytes."""
         entries, size = self.position
-        ours, self._fd = self._fd, -1
+        ours, self.fd = self.fd, -1
         try:
-            if self._held:
-                self._held = False
+            if self.held:
+                self.held = False
             self._open()
-            if not self._held:
-                self._take_lock(self._fd)
+            if not self.held:
+                self._take_lock(self.fd)
             same = all(
-                os.pread(ours, min(_CHUNK, size - at), at) == os.pread(self._fd, min(_CHUNK, size - at), at)
+                os.pread(ours, min(_CHUNK, size - at), at) == os.pread(self.fd, min(_CHUNK, size - at), at)
                 for at in range(0, size, _CHUNK)
             )
         finally:
@@ -233,6 +258,7 @@ class SegmentFile(HeldFile):
             self._durable = self.position[1]
         except OSError as exc:
             self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
+            self.trusted_until = 0.0
             try:
                 _repair.take_back_unsynced(fd, self.path, min(self._durable, unit), unit)
             except (OSError, StorageError) as later:

@@ -90,7 +90,7 @@ class SegmentWriter(Recorder):
     # ── the verbs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _now(self) -> int:
-        return max(now_ms(), self._last_ts)
+        return max(now_ms(), self._last_ts())
 
     def _record(self, entry_at: Callable[[int], LogEntry]) -> int:
         with self._lock:  # from the look at the clock on: another thread's later time must not get in first
@@ -274,18 +274,21 @@ class Batch:
     def __enter__(self) -> SegmentWriter:
         writer = self._writer
         self._flow = current_flow()
-        if self._flow in writer._batches:
-            raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
-        self._began = writer._last_ts
-        writer._batches[self._flow] = self._collected  # the last step: a signal before it leaves no open batch behind
+        with writer._lock:
+            if self._flow in writer._batches:
+                raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
+            self._began = writer._last_ts()
+            writer._guarded = True
+            writer._batches[self._flow] = self._collected  # the last step: a signal before it leaves no batch open
         return writer
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         writer = self._writer
-        writer._batches.pop(self._flow, None)
-        if kind is None:
-            with writer._lock:
-                writer._append_many(*self._settled(writer._last_ts))
+        with writer._lock:
+            writer._batches.pop(self._flow, None)
+            writer._guard()
+            if kind is None:
+                writer._append_many(*self._settled(writer._last_ts()))
 
     def _settled(self, last_ts: int) -> tuple[list[bytes], list[LogEntry]]:
         """Return lines and entries; those stamped in here are not before what others recorded meanwhile."""
