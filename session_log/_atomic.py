@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from session_log._errors import AppendUnknown, NotFound, SessionLogError, StoreUnavailable, UnsafePath
+from session_log._layout import CANNOT_SYNC_FOLDERS, sync_above
 
 if TYPE_CHECKING:
     from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
@@ -25,9 +26,9 @@ TEMPORARY_PREFIX = ".tmp-"
 LOCK_NAME = ".lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO must not wait for its other end
+_flock = fcntl.flock
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
-_CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
 _lock_fds: set[int] = set()
@@ -70,12 +71,16 @@ def _sync_folder(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as exc:
-        if exc.errno not in _CANNOT_SYNC_FOLDERS:  # some network file systems have no such operation
+        if exc.errno not in CANNOT_SYNC_FOLDERS:  # some network file systems have no such operation
             raise
 
 
-def _make_root(root: "Path") -> None:
-    """Make ``root`` and the folders above it that are missing, each synced into the one above."""
+_settled: set[str] = set()
+"""Roots that this process has synced into the folders above: who made them may not have done so."""
+
+
+def _make_root(root: "Path", *, durable: bool) -> None:
+    """Make ``root`` and the folders above it that are missing; durable: each synced into the one above."""
     missing = []
     at = root
     while not at.exists():
@@ -84,11 +89,9 @@ def _make_root(root: "Path") -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        above = os.open(folder.parent, _FOLDER)
-        try:
-            _sync_folder(above)
-        finally:
-            os.close(above)
+    if durable and (missing or str(root) not in _settled):
+        sync_above(str(root))
+        _settled.add(str(root))
 
 
 class Folder:
@@ -100,8 +103,8 @@ class Folder:
     __slots__ = ("_fd", "path")
 
     def __init__(self, fd: int, path: "Path") -> None:
-        self._fd = fd
         self.path = path
+        self._fd = fd
 
     @classmethod
     def open(cls, root: "Path", *below: str) -> "Folder":
@@ -120,7 +123,7 @@ class Folder:
         before doing so.
         """
         with reported(root):
-            _make_root(root)
+            _make_root(root, durable=durable)
             folder = cls(os.open(root, _FOLDER), root)
         for name in below:
             try:
@@ -136,8 +139,9 @@ class Folder:
         return folder
 
     def _enter(self, name: str) -> "Folder":
-        with self, reported(self.path / name):
-            return Folder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd), self.path / name)
+        path = self.path / name  # before it is opened: an interrupt in between would leave it open
+        with self, reported(path):
+            return Folder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd), path)
 
     def __enter__(self) -> Self:
         return self
@@ -146,8 +150,14 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self._fd)
+        """Close the descriptor. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0 and os.close is not None:  # (None: the interpreter is almost gone)
+            self.close()
 
     def names(self) -> list[str]:
         """Return the names of the plain files, unordered, temporary ones included."""
@@ -249,9 +259,16 @@ class Folder:
         _mine.held.add(identity)
         try:
             yield
-        finally:
-            _mine.held.discard(identity)
-            _release(fd)
+        finally:  # in line: an interrupt at the entry of a function would leave it locked
+            try:
+                _mine.held.discard(identity)
+            finally:
+                if fd in _lock_fds:  # not in a child forked inside the block
+                    try:
+                        _flock(fd, fcntl.LOCK_UN)  # closing does not unlock while a child being forked has a copy
+                    finally:
+                        _lock_fds.remove(fd)
+                        os.close(fd)
 
     def _acquire(self) -> tuple[int, tuple[int, int]]:
         path = self.path / LOCK_NAME

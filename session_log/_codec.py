@@ -170,6 +170,12 @@ def decode_line(line: bytes) -> LogEntry:
         return _tolerant.decode(line)
 
 
+def clock_time(entry: LogEntry | None) -> int:
+    """Return the time stamp of an entry that later ones must not be before; 0 if it is more than 64 bits hold."""
+    ts = ts_of(entry)
+    return 0 if ts >> 63 else ts
+
+
 def ts_of(entry: LogEntry | None) -> int:
     """Return the time stamp of an entry, of a later kind too; 0 if there is none."""
     if isinstance(entry, UnknownEntry):

@@ -87,6 +87,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a segment that stands alone knows of the log before it, beside its ``history``.
 
     ``usage_before_compaction`` counts the leading records of ``usage`` that measured a history since compacted away.
+    ``unknown`` holds the entries of unknown kinds that a copy took along, each as the JSON of its line.
     """
 
     interrupted: bool = False
@@ -94,6 +95,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage_before_compaction: int = 0
     user_segments: tuple[tuple[InputSegment, ...], ...] = ()
     extensions: tuple[SessionExtension, ...] = ()
+    unknown: tuple[msgspec.Raw, ...] = ()
 
 
 def _none() -> None:

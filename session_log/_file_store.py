@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from session_log import _layout, _repair, blobs
 from session_log._at_fork import renew_after_fork
+from session_log._committed import FINAL_KINDS
 from session_log._errors import (
     CallerError,
     NotFound,
+    SegmentBusy,
     SegmentExists,
     StoreUnavailable,
     UnsafePath,
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
 MAX_OPEN_FILES: Final = 64
 """Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
 _DURABILITIES: Final = ("process", "turn", "power")
-_FINAL: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
 TAIL_LATENCY_MS: Final = 20
 Durability = Literal["process", "turn", "power"]
 Key = tuple[str, str]
+Position = tuple[int, int]
 
 
 class FsStore(FileReader):
@@ -135,14 +137,13 @@ class FsStore(FileReader):
         """Append the lines, all or nothing, and return the new length. See :class:`Store`."""
         key = parse_id(session_id), parse_id(segment_id)
         lines = framed(lines, token)
-        data = b"\n".join(lines) + b"\n"
-        final = any(line.startswith(_FINAL) for line in lines)
+        data, count, final = _joined(lines)
 
         def attempt(file: SegmentFile) -> int:
             if token is None:
-                return file.append(data, len(lines), expected, final)
+                return file.append(data, count, expected, final)
             already = partial(self._already_in, key, lines, expected, token)
-            return file.append_once(data, len(lines), expected, final, already)
+            return file.append_once(data, count, expected, final, already)
 
         return self._with_file(self._files, key, attempt)
 
@@ -172,6 +173,41 @@ class FsStore(FileReader):
         return SegmentFile(
             self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability, position=position
         )
+
+    def settle(self, session_id: str, segment_id: str) -> None:
+        """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
+
+        Raises:
+            AppendUnknown: a sync failed.
+        """
+        if self.durability == "process":
+            return
+        path = self._path(parse_id(session_id), parse_id(segment_id))
+        file = SegmentFile(path, durability=self.durability)
+        try:
+            file.sync()
+        except SegmentBusy:  # its owner is alive, and notices a failed sync at its own next one
+            fd = _layout.open_file(path, os.O_RDONLY)
+            try:
+                with _layout.reported(path):
+                    _repair.sync(fd)
+            finally:
+                os.close(fd)
+        finally:
+            file.close()
+
+    def append_placed(self, session_id: str, segment_id: str, lines: Sequence[bytes], expected: int | None) -> Position:
+        """Append like :meth:`append`, and return the new length in entries and in bytes."""
+        key = parse_id(session_id), parse_id(segment_id)
+        data, count, final = _joined(framed(lines))
+        places: list[Position] = []
+
+        def attempt(file: SegmentFile) -> int:
+            places[:] = [file.append_placed(data, count, expected, final)]
+            return count
+
+        self._with_file(self._files, key, attempt)
+        return places[0]
 
     def append_trace(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
         """Append lines to the segment's trace, which is created with the first; never synced."""
@@ -304,3 +340,8 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
+
+
+def _joined(lines: Sequence[bytes]) -> tuple[bytes, int, bool]:
+    """Return the bytes of an append, how many lines they are, and whether one of them ends a turn or run."""
+    return b"\n".join(lines) + b"\n", len(lines), any(line.startswith(FINAL_KINDS) for line in lines)

@@ -84,7 +84,7 @@ class Fold:
         self.pod_scope: PodScope | None = None
         self.user_segments: list[tuple[InputSegment, ...]] = list(carried.user_segments) if carried is not None else []
         self.open_calls: list[ToolCall] = []
-        self.unknown = 0
+        self.unknown = len(carried.unknown) if carried is not None else 0
         for item in start.history if start is not None else ():
             self._item(item)
         for extension in carried.extensions if carried is not None else ():
@@ -98,7 +98,7 @@ class Fold:
             RolledBack: a rollback; this fold is of no use any more.
         """
         handlers = _HANDLERS
-        history, calls = self.history, self.open_calls
+        history, calls, usage = self.history, self.open_calls, self.usage
         entry: Any  # its type is what the table and the tests below go by
         for entry in entries:
             kind = type(entry)
@@ -108,15 +108,22 @@ class Fold:
                 if type(item) is ToolCall:
                     calls.append(item)
                 elif type(item) is ToolResult:
-                    self._answer(item.call_id)
+                    if calls and calls[-1].call_id == item.call_id:
+                        del calls[-1]
+                    else:
+                        self._answer(item.call_id)
             elif kind is LlmUsage:
-                self.usage.append(usage_record(entry))
+                usage.append(usage_record(entry))
+            elif kind is Invoke:
+                self.interrupted = True
+            elif kind is RunCompleted:
+                self.interrupted = entry.interrupted
             elif kind is TurnEnd:
-                self.turn_count = entry.turn_count
+                self.turn_count = _count(entry.turn_count)
             else:
                 handlers[kind](self, entry)
                 if kind is SegmentStart:
-                    history, calls = self.history, self.open_calls
+                    history, calls, usage = self.history, self.open_calls, self.usage
 
     def freeze(
         self, head: Head | None, *, entries_count: int, damage: Sequence[Damage] = (), torn_bytes: int = 0
@@ -154,9 +161,6 @@ class Fold:
     def _answer(self, call_id: str) -> None:
         """Close the latest open call of this id: ids are reused, and a call may have been abandoned."""
         calls = self.open_calls
-        if calls and calls[-1].call_id == call_id:
-            calls.pop()
-            return
         for at in range(len(calls) - 1, -1, -1):
             if calls[at].call_id == call_id:
                 del calls[at]
@@ -172,9 +176,6 @@ class Fold:
         else:
             self._reset(entry)
 
-    def _invoke(self, entry: Invoke) -> None:
-        self.interrupted = True
-
     def _user_input(self, entry: UserInput) -> None:
         segments = entry.segments
         for extension in entry.extensions:  # first of all, for it may refuse
@@ -185,7 +186,7 @@ class Fold:
     def _system_item(self, entry: SystemItemEntry) -> None:
         self.history.append(Message("system", (Text(system_text(entry)),)))
 
-    def _run_ended(self, entry: RunCompleted | RunErrored) -> None:
+    def _run_errored(self, entry: RunErrored) -> None:
         self.interrupted = entry.interrupted
 
     def _abandoned(self, entry: PausedTurnAbandoned) -> None:
@@ -213,11 +214,9 @@ class Fold:
 
 _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
     SegmentStart: Fold._segment_start,
-    Invoke: Fold._invoke,
     UserInput: Fold._user_input,
     SystemItemEntry: Fold._system_item,
-    RunCompleted: Fold._run_ended,
-    RunErrored: Fold._run_ended,
+    RunErrored: Fold._run_errored,
     PausedTurnAbandoned: Fold._abandoned,
     ConfigChanged: Fold._config_changed,
     Extension: Fold._extension_entry,
@@ -229,7 +228,13 @@ _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
 def _turns_before(start: SegmentStart) -> int:
     """Return the turns before a segment that does not inherit them; the reference keeps them in the origin (F34)."""
     origin = start.forked_from or start.compacted_from
-    return start.turn_count or (origin.at_turn_index if origin is not None else 0)
+    return _count(start.turn_count or (origin.at_turn_index if origin is not None else 0))
+
+
+def _count(turns: int) -> int:
+    if turns >> 63:  # negative, or more than a signed 64-bit reader holds
+        raise InvalidEntry("$.turn_count", f"{turns} is no number of turns")
+    return turns
 
 
 def usage_record(entry: LlmUsage) -> UsageRecord:
@@ -265,6 +270,8 @@ def pod_scope_of(payload: Any) -> PodScope:
         return msgspec.convert(payload, PodScope)
     except msgspec.ValidationError as exc:
         raise InvalidEntry("$.payload", f"is no pod scope ({exc})") from None
+    except UnicodeEncodeError:  # msgspec, over a lone surrogate
+        raise InvalidEntry("$.payload", "is no pod scope (it holds a lone surrogate)") from None
 
 
 # ── rollback ───────────────────────────────────────────────────────────────────────────────────────────────────────

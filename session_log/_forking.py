@@ -220,6 +220,9 @@ def create_child(
         v=FORMAT_VERSION,
     )
     line = encode_struct(entry)  # every part of it was read, or checked, before
+    settle = getattr(store, "settle", None)
+    if settle is not None:
+        settle(session_id, origin.segment_id)  # a reference must not survive a power cut that its parent does not
     store.create_segment(session_id, segment_id, [line, *lines])
     return Child(segment_id, entry, line)
 

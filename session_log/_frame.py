@@ -62,9 +62,10 @@ def marks_of(line: bytes) -> Marks:
 
 def _elsewhere(line: bytes) -> Marks:
     try:
-        return _bounded(_ANYWHERE.decode(line))
+        marks = _bounded(_ANYWHERE.decode(line))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NONE
+    return marks if b'"batch"' in line else Marks(None, marks.token)  # (a mark is never spelled with escapes)
 
 
 def unmarked(line: bytes) -> bytes:
@@ -300,10 +301,15 @@ def split_committed(buffer: bytes) -> tuple[list[bytes], int]:
     lines = buffer[: end - 1].split(b"\n")
     if b'"batch"' not in buffer:
         return lines, end
-    at = 0
+    firsts = [(marks_of(line).batch or 1) if b'"batch"' in line else 1 for line in lines]
+    at = done = 0
     while at < len(lines):
-        step = marks_of(lines[at]).batch or 1
+        step = firsts[at]
+        cut_short = next((n for n in range(at + 1, min(at + step, len(lines))) if firsts[n] > 1), None)
+        if cut_short is not None:  # another batch begins in it: the reader from the end goes by that one
+            at = cut_short
+            continue
         if at + step > len(lines):
             break
-        at += step
-    return lines[:at], sum(len(line) + 1 for line in lines[:at])
+        at = done = at + step
+    return lines[:done], sum(len(line) + 1 for line in lines[:done])

@@ -87,7 +87,7 @@ class HeldFile:
                 self._release()
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
+        if getattr(self, "fd", -1) >= 0 and os.close is not None:  # (None: the interpreter is almost gone)
             self._release()
 
     @contextmanager
@@ -150,13 +150,6 @@ class HeldFile:
     def _opened(self) -> None:
         """Take note that the file was opened; what was known of it before may be out of date."""
 
-    def _unlock(self) -> None:
-        try:
-            if self.fd >= 0:
-                _flock(self.fd, UNLOCK)
-        except OSError:  # what was appended stays appended; closing the descriptor frees the lock, too
-            self._release()
-
     def _path_identity(self) -> tuple[int, ...]:
         """Return inode and device of what is at the path."""
         try:
@@ -169,14 +162,16 @@ class HeldFile:
     def _release(self) -> None:
         self._unwanted = False
         self.trusted_until = 0.0
-        fd, self.fd = self.fd, -1
-        if self.held:
-            self.held = False
-            remove_note(self.path)
-            with contextlib.suppress(OSError):  # a child between fork and exec may have the descriptor, too
-                _flock(fd, UNLOCK)
-        if fd >= 0:
-            os.close(fd)
+        try:
+            if self.held:
+                self.held = False
+                remove_note(self.path)
+                with contextlib.suppress(OSError, ValueError):
+                    _flock(self.fd, UNLOCK)  # a child between fork and exec may have the descriptor, too
+        finally:  # interrupted or not; with nothing called in between, the descriptor is closed once
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def _after_fork(self) -> None:
         """In the child: the descriptor shares its lock with the parent's, and a thread may have held ours."""

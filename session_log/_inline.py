@@ -4,12 +4,15 @@ The items and payloads are the raw bytes of the lines they were recorded in: not
 keys and numbers that this version does not know come through as they are.
 """
 
+from typing import assert_never
+
 import msgspec
 
 from session_log._codec import encode_struct
 from session_log._entries import (
     AssistantItem,
     Carried,
+    ConfigChanged,
     Extension,
     Invoke,
     LlmUsage,
@@ -21,6 +24,8 @@ from session_log._entries import (
     SessionExtension,
     SystemItemEntry,
     ToolResultEntry,
+    TurnEnd,
+    UnknownEntry,
     UsageRecord,
     UserInput,
 )
@@ -45,6 +50,7 @@ class Inlined:
         self.stale_usage = 0
         self.user_segments: list[msgspec.Raw] = []
         self.extensions: list[SessionExtension] = []
+        self.unknown: list[msgspec.Raw] = []
         self.interrupted = False
 
     def carried(self, *, compacted: bool = False) -> Carried | None:
@@ -55,6 +61,7 @@ class Inlined:
             usage_before_compaction=len(self.usage) if compacted else self.stale_usage,
             user_segments=tuple(self.user_segments),  # type: ignore[arg-type]  # raw JSON of segments
             extensions=tuple(self.extensions),
+            unknown=() if compacted else tuple(self.unknown),  # they are about a history that is gone
         )
         return None if carried == Carried() else carried
 
@@ -82,8 +89,12 @@ class Inlined:
                 self.interrupted = interrupted
             case PausedTurnAbandoned():
                 self.interrupted = False
+            case UnknownEntry():
+                self.unknown.append(msgspec.Raw(entry.raw.strip()))
+            case TurnEnd() | ConfigChanged():
+                return  # fields of the first line
             case _:
-                return  # turn ends and configs are fields of the first line; unknown kinds are not ours to carry
+                assert_never(entry)
 
     def _extend(self, raw: bytes) -> None:
         for element in elements_of(raw):
@@ -106,3 +117,4 @@ class Inlined:
             self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.get("user_segments", b"[]"))]
             self.interrupted = carried.interrupted
             self._extend(raw.get("extensions", b"[]"))
+            self.unknown = [msgspec.Raw(line) for line in elements_of(raw.get("unknown", b"[]"))]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SEGMENT_SUFFIX = ".jsonl"
 TRACE_SUFFIX = ".trace.jsonl"
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What network file systems say that have no such operation."""
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK)
 
 
@@ -118,9 +120,12 @@ def open_file(path: str, flags: int) -> int:
             if exc.errno in _NOT_A_FILE:
                 raise UnsafePath(path, "is a symlink, folder or device where a plain file belongs") from None
             raise unavailable(path, exc) from exc
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise UnsafePath(path, "is a FIFO or device where a plain file belongs")
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UnsafePath(path, "is a FIFO or device where a plain file belongs")
+        except BaseException:  # an interrupt, too
+            os.close(fd)
+            raise
     return fd
 
 
@@ -158,9 +163,19 @@ def is_folder(path: str) -> bool:
         return False
 
 
+def _leads_to_folder(path: str) -> bool:
+    """Tell whether there is a folder, or a symlink to one; what cannot be looked at is an error, not a file."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+
+
 def make_parents(path: str, *, durable: bool) -> None:
     """Make a root folder and those above it; symlinks in the root's own path are the caller's business."""
-    if os.path.isdir(path):
+    if _leads_to_folder(path):
         return
     parent = os.path.dirname(path)
     if parent != path:
@@ -168,12 +183,27 @@ def make_parents(path: str, *, durable: bool) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        if not os.path.isdir(path):
+        if not _leads_to_folder(path):
             raise UnsafePath(path, "is a file where a folder belongs") from None
     except OSError as exc:
         raise unavailable(path, exc) from exc
     if durable:
         sync_folder(parent)
+
+
+def sync_above(path: str) -> None:
+    """Sync every folder above ``path`` on its file system, as far up as they may be opened."""
+    folder = os.path.dirname(os.path.abspath(path))
+    with reported(path):
+        device = os.stat(folder).st_dev
+        while os.stat(folder).st_dev == device:
+            try:
+                sync_folder(folder)
+            except StoreUnavailable as exc:
+                if not isinstance(exc.__cause__, PermissionError):  # who may not read it has not made it
+                    raise
+            if folder == (folder := os.path.dirname(folder)):
+                return
 
 
 def sync_folder(path: str) -> None:
@@ -185,4 +215,6 @@ def sync_folder(path: str) -> None:
         finally:
             os.close(fd)
     except OSError as exc:
+        if exc.errno in CANNOT_SYNC_FOLDERS:
+            return
         raise unavailable(path, exc) from exc

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from session_log._codec import ts_of
+from session_log._codec import clock_time
 from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
 from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
 from session_log._fold import BadRollback, Fold, RolledBack, effective_order
@@ -173,7 +173,7 @@ def _restore(
     if span.entries is None and isinstance(store, BlockReader):
         torn = store.torn_bytes(session_id, head.segment_id, head.byte_offset)
     state = fold.freeze(head, entries_count=head.entries, damage=damage or (), torn_bytes=torn)
-    last_ts = max(map(ts_of, block.entries), default=0)
+    last_ts = max(map(clock_time, block.entries), default=0)
     return Restored(state, fold, head, last_line_of(block.data), last_ts)
 
 

@@ -5,18 +5,15 @@ exactly what it had recorded (or raises, if so asked), so nothing of either is l
 the state; what is in the state is on file.
 """
 
-import contextlib
-import fcntl
-import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 from session_log._appender import StoreAppender
 from session_log._at_fork import renew_after_fork
+from session_log._batches import Batches
 from session_log._check import PLAIN
-from session_log._codec import encode_struct, encode_with_newlines, prepare
+from session_log._codec import encode_struct, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
 from session_log._errors import (
     AppendUnknown,
@@ -25,37 +22,19 @@ from session_log._errors import (
     HeadMoved,
     SegmentBusy,
     SessionLogError,
-    StoreUnavailable,
     WriterClosed,
 )
-from session_log._flow import current_flow
 from session_log._forking import create_child, fork_from, refuse_rewritten
-from session_log._frame import MAX_LINE_BYTES, batch_of, framed, unmarked
-from session_log._held_file import EXCLUSIVE, UNLOCK
+from session_log._frame import batch_of, framed, unmarked
 from session_log._lineage import Restored, restore_span
-from session_log._recorded import Recorded
+from session_log._recorded import MAX_FRESH, Recorded
 from session_log._recording import recordable
-from session_log._segment_file import UNTOUCHED_S, SegmentFile
 from session_log._state import Head, RestoredState
 from session_log._store import Appender, AppenderSource, Store
 from session_log._tree import MAX_FORK_DEPTH, tail_hash
 
 OnConflict = Literal["fork", "raise"]
-_FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
-_flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
-
-
-def quick_checks(file: SegmentFile | None) -> Mapping[type, Callable[[Any], bool]]:
-    """Return how to tell that an entry may go the quick way: none that is to be synced, none without a file."""
-    if file is None or file.durability == "power":
-        return {}
-    return PLAIN if file.durability == "process" else {kind: PLAIN[kind] for kind in PLAIN.keys() - _FINAL}
-
-
-def release_if_owned(lock: "threading.RLock") -> None:
-    """Release a lock, if this thread has it."""
-    with contextlib.suppress(RuntimeError):
-        lock.release()
+FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 
 
 class Recorder(Recorded):
@@ -67,7 +46,7 @@ class Recorder(Recorded):
         self._on_conflict = on_conflict
         self._exclusive = exclusive
         self._lock = threading.RLock()
-        self._batches: dict[tuple[int, int], list[tuple[bytes, LogEntry]]] = {}
+        self._batches = Batches()
         self._closed: str | None = None
         self._guarded = False  # closed, collecting a batch, or an append in doubt: append takes the careful way
         self._busy = False
@@ -93,8 +72,6 @@ class Recorder(Recorded):
             grip = StoreAppender(self._store, self._session_id, self._segment_id)
         self._appender: Appender = grip
         self._append = getattr(grip, "append_alone", grip.append)  # the lock of this object keeps other threads off
-        self._file = grip if isinstance(grip, SegmentFile) else None
-        self._quick = quick_checks(self._file).get
         if self._exclusive:
             try:
                 grip.hold()
@@ -140,78 +117,7 @@ class Recorder(Recorded):
             StoreUnavailable: it could not be written, and was not.
             AppendUnknown: the outcome is unknown; this writer is of no use any more.
         """
-        # The quick way: what append_entries and SegmentFile do, step by step in one function, while nothing is unusual.
-        now = _monotonic()
-        check_of = self._quick
-        check = check_of(type(entry))
-        if check is None or not check(entry):
-            return self.append_entries((entry,))
-        try:
-            data = encode_with_newlines((entry,))
-        except UnicodeEncodeError:
-            return self.append_entries((entry,))
-        lock = self._lock
-        locked, written = False, -1
-        try:
-            lock.acquire()  # (a with statement would cost twice as much)
-            locked = True
-            file, position, length = self._file, self._position, len(data)
-            if self._guarded or self._busy or length > MAX_LINE_BYTES:
-                return self._append_many([data[:-1]], [entry])
-            if file is None or now > file.trusted_until or now > file.look_again:
-                return self._put(data, [entry], type(entry) in _FINAL)
-            entries, size = position
-            fd, held = file.fd, file.held
-            try:
-                self._busy = True
-                if not held:
-                    _flock(fd, EXCLUSIVE)
-                if _lseek(fd, 0, 2) != size:
-                    raise BlockingIOError
-                written = 0
-                written = _write(fd, data)
-                if written != length:
-                    raise StoreUnavailable(file.path, f"only {written} of {length} bytes could be written")
-                self._fresh.append(entry)
-                file.trusted_until = _monotonic() + UNTOUCHED_S
-                if not held:
-                    _flock(fd, UNLOCK)
-                entries += 1  # from here on nothing is called: no signal comes between
-                file.position = self._position = entries, size + length
-                self._tail = data
-                self._busy = False
-                if self._closed is not None:
-                    self._close_if_closed()
-            except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
-                return self._stopped(exc, position, data, entry, written)
-            return entries
-        finally:
-            if locked:
-                lock.release()
-            else:  # interrupted, while it waited or just behind that
-                release_if_owned(lock)
-
-    def _stopped(self, exc: BaseException, before: tuple[int, int], data: bytes, entry: LogEntry, written: int) -> int:
-        """Answer whatever stopped the quick way as the careful way would; ``written``: -1 before it came to that."""
-        file = self._file
-        assert file is not None
-        if isinstance(exc, OSError) and written == len(data):  # it is on file, and closing frees the lock as well
-            file.position = before[0] + 1, before[1] + written
-            file.release()
-            self._advance(before[0] + 1, data, (entry,))
-            self._busy = False
-            self._close_if_closed()
-            return self._position[0]
-        if isinstance(exc, OSError) and written < 0:
-            file.stopped(before, exc, writing=False)
-            self._busy = False  # others are at it, or something is wrong with the file: the careful way finds out
-            return self._put(data, [entry], type(entry) in _FINAL)
-        tail = self._tail
-        try:
-            file.stopped(before, exc, writing=0 <= written < len(data))
-        except SessionLogError as later:
-            return self._failed(later, before, tail, data, (entry,))
-        return self._failed(exc, before, tail, data, (entry,))
+        return self.append_entries((entry,))
 
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
@@ -241,10 +147,10 @@ class Recorder(Recorded):
                 f"{self._where()}: an append of this thread is under way; do not append in a signal handler"
             )
         if self._guarded:
-            batch = self._batches.get(current_flow())
-            if batch is not None:
-                batch.extend(zip(lines, entries, strict=True))
-                return self._position[0] + len(batch)
+            collected = self._batches.collected()
+            if collected is not None:
+                collected.extend(zip(lines, entries, strict=True))
+                return self._position[0] + len(collected)
             if self._closed is not None:
                 raise WriterClosed(self._where(), self._closed)
         if self._guarded:
@@ -255,7 +161,7 @@ class Recorder(Recorded):
             data = b"\n".join(framed(lines)) + b"\n"
         else:
             data = batch_of(lines)
-        return self._put(data, entries, not _FINAL.isdisjoint(map(type, entries)))
+        return self._put(data, entries, not FINAL.isdisjoint(map(type, entries)))
 
     def _put(self, data: bytes, entries: Sequence[LogEntry], final: bool) -> int:
         """Append lines as they are; ``final``: they end a turn or run."""
@@ -264,10 +170,13 @@ class Recorder(Recorded):
             self._busy = True
             length = self._append(data, len(entries), before[0], final)
             self._advance(length, data, entries)
+            if len(self._fresh) > MAX_FRESH:
+                self._note()
             self._busy = False
             if self._closed is not None:
                 self._close_if_closed()
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
+            self._busy, self._guarded, self._doubt = False, True, (data, entries)
             return self._failed(exc, before, tail, data, entries)
         return length
 
@@ -278,16 +187,14 @@ class Recorder(Recorded):
 
         Whether the lines are on file is certain after an error of ours. After an interrupt it is found out later.
         """
-        self._busy = False
         self._close_if_closed()
         self._retreat(before, tail)
+        if isinstance(exc, SessionLogError):
+            self._no_doubt()
         if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
             return self._fork_here(data, entries)
         if isinstance(exc, AppendUnknown):
             self._close("an append had an unknown outcome")
-        elif not isinstance(exc, SessionLogError):
-            self._doubt = data, entries
-            self._guarded = True
         raise exc
 
     def _close(self, reason: str) -> None:
@@ -308,10 +215,14 @@ class Recorder(Recorded):
         if self._doubt is None:
             return
         data, recorded = self._doubt
+        self._retreat(self._position, self._tail)  # an interrupt may have come between the parts of an append
         start = self._position[0]
         lines = data[:-1].split(b"\n")
         if list(self._store.read(self._session_id, self._segment_id, start, start + len(lines))) == lines:
             self._advance(start + len(lines), data, recorded)
+        self._no_doubt()
+
+    def _no_doubt(self) -> None:
         self._doubt = None
         self._guard()
 
@@ -344,8 +255,8 @@ class Recorder(Recorded):
         self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id
         self._depth += 1
-        self._stand((1, len(made.line) + 1), made.line + b"\n", made.start.ts)
         fold.extend((made.start,))
+        self._stand((1, len(made.line) + 1), made.line + b"\n", made.start.ts, fold)
         if lines:
             self._advance(1 + len(lines), data, entries)
         self._take_hold()

@@ -11,9 +11,9 @@ import msgspec
 
 from session_log import _entries as e
 from session_log._clock import now_ms
-from session_log._codec import decode_line, prepare, ts_of
+from session_log._codec import clock_time, decode_line, prepare
 from session_log._entries import LogEntry, SegmentStart
-from session_log._errors import HeadMoved, InvalidEntry, SegmentBusy
+from session_log._errors import AppendUnknown, HeadMoved, InvalidEntry, SegmentBusy, SessionLogError
 from session_log._fold import pod_scope_of
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment, TextInput
@@ -49,8 +49,15 @@ def append_entries(
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
     lines = [prepare(recordable(entry))[0] for entry in entries]
+    placed = getattr(store, "append_placed", None)  # a store of files knows the byte, too
+    if placed is not None and token is None:
+        return Head(session_id, segment_id, *placed(session_id, segment_id, lines, expected))
     length = store.append(session_id, segment_id, lines, expected=expected, token=token)
-    return head_at(store, session_id, segment_id, length)
+    try:
+        return head_at(store, session_id, segment_id, length)
+    except SessionLogError as exc:
+        place = where(store, session_id, segment_id)
+        raise AppendUnknown(place, f"it is on file, but not where it ends: {exc}") from exc
 
 
 def recordable(entry: LogEntry) -> LogEntry:
@@ -94,7 +101,7 @@ def _last_ts(store: Store, session_id: str, segment_id: str, length: int) -> int
     for line in lines:
         if line.strip():
             try:
-                return ts_of(decode_line(line))
+                return clock_time(decode_line(line))
             except InvalidEntry:
                 return 0
     return 0

@@ -6,8 +6,8 @@ Torn bytes go to ``<segment>.torn``, damaged lines to ``<segment>.damage``; both
 import os
 from collections.abc import Sequence
 
-from session_log._errors import AppendUnknown
-from session_log._layout import beside, open_file, unavailable
+from session_log._errors import AppendUnknown, StorageError
+from session_log._layout import beside, open_file, sync_folder, unavailable
 
 _CHUNK = 1 << 20
 
@@ -38,7 +38,9 @@ def _keep(path: str, pieces: Sequence[bytes], *, durable: bool) -> None:
                 write_all(fd, piece)
             if durable:
                 os.fsync(fd)
-        except OSError:
+                if length == 0:  # new, or made by somebody who died before this
+                    sync_folder(os.path.dirname(path))
+        except (OSError, StorageError):
             os.ftruncate(fd, length)
             raise
     except OSError as exc:
@@ -72,7 +74,8 @@ def take_back(fd: int, path: str, length: int) -> None:
         AppendUnknown: even that failed.
     """
     try:
-        os.ftruncate(fd, length)
+        if os.lseek(fd, 0, os.SEEK_END) != length:  # a full btrfs has no room to cut off nothing
+            os.ftruncate(fd, length)
     except OSError as exc:
         raise AppendUnknown(path, f"a write failed, and taking it back failed too ({exc.strerror})") from exc
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from session_log import _repair
-from session_log._committed import committed_end, count_lines
+from session_log._committed import committed_end, count_lines, final_end
 from session_log._errors import (
     AppendUnknown,
     CorruptSegment,
@@ -29,7 +29,7 @@ from session_log._errors import (
     WriterClosed,
 )
 from session_log._held_file import EXCLUSIVE, UNLOCK, HeldFile
-from session_log._layout import unavailable
+from session_log._layout import sync_above, unavailable
 
 _CHUNK: Final = 1 << 20
 UNTOUCHED_S: Final = 5e-6
@@ -62,11 +62,11 @@ class SegmentFile(HeldFile):
         self.durability = durability
         self._always = durability == "power"
         self._final = durability != "process"
-        self._durable = 0
+        self._durable = 0  # bytes that this object has synced
         self.look_again = 0.0
 
     def _opened(self) -> None:
-        self._durable = self.position[1]
+        self._durable = 0
         self.trusted_until = 0.0
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
@@ -83,6 +83,14 @@ class SegmentFile(HeldFile):
         """
         with self._entered():
             return self.append_alone(data, count, expected, final)
+
+    def append_placed(
+        self, data: bytes, count: int, expected: int | None = None, final: bool = False
+    ) -> tuple[int, int]:
+        """Append, and return the new length in entries and in bytes. See :meth:`append`."""
+        with self._entered():
+            self.append_alone(data, count, expected, final)
+            return self.position
 
     def append_once(
         self, data: bytes, count: int, expected: int | None, final: bool, already: Callable[[], int | None]
@@ -103,7 +111,10 @@ class SegmentFile(HeldFile):
                 raise unavailable(self.path, exc) from exc
             finally:
                 if not self.held:
-                    self._unlock()
+                    try:  # (in line: an interrupt at the entry of a function would leave it locked)
+                        _flock(self.fd, UNLOCK)
+                    except (OSError, ValueError):
+                        self._release()
 
     def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
@@ -146,7 +157,10 @@ class SegmentFile(HeldFile):
             return entries
         except BaseException as exc:
             if not held:
-                self._unlock()
+                try:
+                    _flock(self.fd, UNLOCK)
+                except (OSError, ValueError):  # closing the descriptor frees it, too; -1: it is closed
+                    self._release()
             if isinstance(exc, OSError):
                 raise unavailable(self.path, exc) from exc
             raise
@@ -163,17 +177,33 @@ class SegmentFile(HeldFile):
                 self._undo(self.fd, before, exc)
         finally:
             if not self.held:
-                self._unlock()
+                try:
+                    _flock(self.fd, UNLOCK)
+                except (OSError, ValueError):
+                    self._release()
 
     def sync(self) -> None:
-        """Bring everything appended so far to the disk.
+        """Bring everything in the file to the disk, and, for a store that does not do so itself, the file's names.
 
         Raises:
-            AppendUnknown: the sync failed; what was not yet durable may be lost in a power cut.
+            SegmentBusy: another writer holds it exclusively.
+            AppendUnknown: the sync failed; what was not yet durable was written anew.
         """
-        with self._lock:
-            if self.fd >= 0:
+        with self._entered():
+            fd = self.fd if self.fd >= 0 else self._open()
+            try:
+                if not self.held:
+                    self._take_lock(fd)
+                self._look()  # so that what others wrote behind us is not taken for ours
                 self._sync(self.fd, self.position[1])
+                if not self._final:
+                    sync_above(self.path)
+            finally:
+                if not self.held:
+                    try:
+                        _flock(self.fd, UNLOCK)
+                    except (OSError, ValueError):
+                        self._release()
 
     def known(self) -> tuple[int, int, int] | None:
         """Return inode, entries and bytes after the last append, or None before the first."""
@@ -214,8 +244,6 @@ class SegmentFile(HeldFile):
                     raise CorruptSegment(self.path, entries, known, reason)
                 end = committed_end(fd, size, known)
                 self.position = entries + count_lines(fd, known, end), end
-                if not known:
-                    self._durable = end
                 if end == 0 and not self.create:
                     raise CorruptSegment(self.path, 1, 0, "the segment has no committed line")
                 if end < size:
@@ -252,15 +280,24 @@ class SegmentFile(HeldFile):
         if isinstance(exc, OSError):
             raise unavailable(self.path, exc) from exc
 
+    def _durable_before(self, fd: int, unit: int) -> int:
+        """Return how many of the first ``unit`` bytes, between appends, are surely on the disk.
+
+        Who appended them synced each of them, or each that ends a turn, or none, as this store does.
+        """
+        if self._always:
+            return unit
+        return max(min(self._durable, unit), final_end(fd, unit) if self._final else 0)
+
     def _sync(self, fd: int, unit: int) -> None:
         try:
             _repair.sync(fd)
             self._durable = self.position[1]
         except OSError as exc:
-            self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
+            self._broken = f"a sync failed ({exc.strerror}); what was not durable was taken back or written anew"
             self.trusted_until = 0.0
             try:
-                _repair.take_back_unsynced(fd, self.path, min(self._durable, unit), unit)
+                _repair.take_back_unsynced(fd, self.path, self._durable_before(fd, unit), unit)
             except (OSError, StorageError) as later:
                 self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
             raise AppendUnknown(self.path, self._broken) from exc

@@ -193,6 +193,11 @@ def _variant(known: dict[str, type[Any]]) -> Reader:
     return read
 
 
+def _verbatim(raw: bytes, path: str) -> msgspec.Raw:
+    _opaque(raw, path)
+    return msgspec.Raw(raw)
+
+
 def _plain(cls: type[Any]) -> Reader:
     def read(raw: bytes, path: str) -> Any:
         return None if raw == b"null" else _struct(cls, fields_of(raw, path), path)
@@ -208,6 +213,7 @@ _READERS: Final[dict[tuple[type[Any], str], Reader]] = {
     (entries.SegmentStart, "carried"): _plain(entries.Carried),
     (entries.Carried, "user_segments"): _many(_SEGMENTS),
     (entries.Carried, "extensions"): _EXTENSIONS,
+    (entries.Carried, "unknown"): _many(_verbatim),
     (entries.AssistantItem, "item"): _ITEM,
     (entries.ToolResultEntry, "item"): _variant(_RESULTS),
     (entries.SystemItemEntry, "item"): _variant(_SYSTEM_ITEMS),

@@ -1,6 +1,6 @@
 """The writer: a handle on one segment that knows its position and its state.
 
-What it does is in two parts: :class:`Recorder` gets entries behind the position; the verbs here make the entries.
+What it does is in two parts: the recorder gets entries behind the position; the verbs here make the entries.
 """
 
 import warnings
@@ -16,13 +16,13 @@ from session_log._clock import now_ms
 from session_log._codec import prepare, ts_of
 from session_log._entries import LogEntry
 from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
-from session_log._flow import current_flow
 from session_log._forking import cuts_for, fork_from
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment
 from session_log._items import Item, ToolResult
 from session_log._lineage import lineage, restore_span
-from session_log._recorder import OnConflict, Recorder
+from session_log._quick import QuickRecorder
+from session_log._recorder import OnConflict
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem
@@ -30,7 +30,7 @@ from session_log._trace import TraceEntry
 from session_log._tree import refuse_bad_cut
 
 
-class SegmentWriter(Recorder):
+class SegmentWriter(QuickRecorder):
     """Record into one segment. Safe for threads; a context manager. Make one with :meth:`create` or :meth:`resume`."""
 
     _traces = False
@@ -120,8 +120,8 @@ class SegmentWriter(Recorder):
         with self._lock:
             if turn_count is None:
                 self._settle()
-                pending = self._batches.get(current_flow(), [])
-                turn_count = self._folded().turn_count + 1
+                pending = self._batches.collected() or []
+                turn_count = self._turn_count() + 1
                 turn_count += sum(isinstance(entry, e.TurnEnd) for _, entry in pending)
             line, entry = prepare(e.TurnEnd(ts=self._now(), turn_count=turn_count))
             return self._append_many([line], [entry])
@@ -172,7 +172,7 @@ class SegmentWriter(Recorder):
         """
         with self._lock:
             self._settle()
-            if self._batches.get(current_flow()) is not None:
+            if self._batches.collected() is not None:
                 raise CallerError(f"{self!r}: no rollback inside a batch; leave the batch, or raise to discard it")
             cuts = cuts_for(self._store, self._session_id, self._segment_id)
             if type(to_entries) is not int or not 1 <= to_entries <= self._position[0]:
@@ -192,7 +192,7 @@ class SegmentWriter(Recorder):
                 return self._position[0]
             finally:
                 self._on_conflict = policy
-            self._fold = None
+            self._forget()
             return length
 
     def fork_at(self, at_turn_index: int, *, copy_history: bool = False) -> str:
@@ -215,7 +215,7 @@ class SegmentWriter(Recorder):
         """Start a segment whose history is ``state.history`` instead of what was, go on in it, and return its id."""
         with self._lock:
             self._settle()
-            turns = self._folded().turn_count
+            turns = self._turn_count()
             made = verbs.compact_from(self._store, state, self._session_id, self._segment_id, self._position[0], turns)
             self._go_on_in(made, depth=1)
             return made
@@ -237,7 +237,7 @@ class SegmentWriter(Recorder):
             return
         try:
             with self._lock:
-                turn = self._folded().turn_count
+                turn = self._turn_count()
             make.append_trace(self._store, self._session_id, self._segment_id, entry_of(turn))
         except (SessionLogError, OSError) as exc:
             if not self._trace_failed:
@@ -269,23 +269,22 @@ class Batch:
 
     def __init__(self, writer: SegmentWriter) -> None:
         self._writer = writer
-        self._collected: list[tuple[bytes, LogEntry]] = []
+        self.collected: list[tuple[bytes, LogEntry]] = []
 
     def __enter__(self) -> SegmentWriter:
         writer = self._writer
-        self._flow = current_flow()
         with writer._lock:
-            if self._flow in writer._batches:
+            if writer._batches.collected() is not None:
                 raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
             self._began = writer._last_ts()
             writer._guarded = True
-            writer._batches[self._flow] = self._collected  # the last step: a signal before it leaves no batch open
+            writer._batches.begin(self)  # the last step: a signal before it leaves no batch open
         return writer
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         writer = self._writer
         with writer._lock:
-            writer._batches.pop(self._flow, None)
+            writer._batches.end(self)
             writer._guard()
             if kind is None:
                 writer._append_many(*self._settled(writer._last_ts()))
@@ -293,7 +292,7 @@ class Batch:
     def _settled(self, last_ts: int) -> tuple[list[bytes], list[LogEntry]]:
         """Return lines and entries; those stamped in here are not before what others recorded meanwhile."""
         lines, entries = [], []
-        for line, entry in self._collected:
+        for line, entry in self.collected:
             if (
                 last_ts > self._began
                 and self._began <= ts_of(entry) < last_ts

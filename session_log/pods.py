@@ -152,6 +152,8 @@ def _decode(data: bytes) -> tuple[_Known, dict[str, JsonValue]]:
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at `")
         raise InvalidEntry(path.rstrip("`") or "$", reason) from None
+    except UnicodeEncodeError:  # msgspec, over a lone surrogate in a typed field
+        raise InvalidEntry("$", "holds a lone surrogate where none belongs") from None
     return known, {key: value for key, value in document.items() if key not in _NAMES}
 
 

@@ -204,8 +204,8 @@ class Oracle:
         self.logs[child_id] = Log(self.logs[segment_id].session_id, Folded(), (segment_id, entries))
 
     def fork_alone(self, segment_id: str, entries: int, child_id: str) -> None:
-        """Fork with everything copied; only lines of later kinds have no place in a copy."""
-        self.create(self.logs[segment_id].session_id, child_id, replace(self.state(segment_id, entries), unknown=0))
+        """Fork with everything copied, lines of later kinds included."""
+        self.create(self.logs[segment_id].session_id, child_id, self.state(segment_id, entries))
 
     def compact(self, segment_id: str, entries: int, child_id: str, state: sl.SegmentStartState) -> None:
         """Go on with another history."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -147,6 +148,7 @@ def carried() -> SearchStrategy[Carried]:
         usage_before_compaction=counts(),
         user_segments=tuples(tuples(input_segments(), 2), 2),
         extensions=_extensions(),
+        unknown=tuples(unknown_entries().map(lambda entry: msgspec.Raw(entry.raw.strip())), 2),
     )
 
 

@@ -263,7 +263,7 @@ def test_a_durable_put_is_synced_even_if_the_blob_was_there(tmp_path: Path, monk
     assert synced == []
     put_blob(tmp_path, b"abc")
 
-    assert set(synced) == {path.stat().st_ino for path in places}
+    assert set(synced) >= {path.stat().st_ino for path in places}
 
 
 def test_after_a_failed_sync_a_new_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
