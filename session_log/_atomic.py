@@ -265,7 +265,8 @@ class Folder:
             finally:
                 if fd in _lock_fds:  # not in a child forked inside the block
                     try:
-                        _flock(fd, fcntl.LOCK_UN)  # closing does not unlock while a child being forked has a copy
+                        with contextlib.suppress(OSError):  # closing frees it, unless a child being forked has a copy
+                            _flock(fd, fcntl.LOCK_UN)
                     finally:
                         _lock_fds.remove(fd)
                         os.close(fd)
@@ -304,7 +305,8 @@ def _release(fd: int) -> None:
     if fd in _lock_fds:  # not in a child forked inside the block
         _lock_fds.discard(fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_UN)  # closing does not unlock while a child that is being forked has a copy
+            with contextlib.suppress(OSError):  # closing frees it, unless a child that is being forked has a copy
+                _flock(fd, fcntl.LOCK_UN)
         finally:
             os.close(fd)
 

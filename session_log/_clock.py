@@ -31,12 +31,14 @@ def _draw() -> str:
         if abs(timestamp_ms_of(drawn) - now) <= MAX_DRIFT_MS:
             return drawn
     global _last_ms  # noqa: PLW0603  ids are a sequence of the process
-    _last_ms = max(_last_ms + 1, min(max(now, EARLIEST_MS), LATEST_MS))
+    floor = min(max(now, EARLIEST_MS), LATEST_MS)
+    _last_ms = _last_ms + 1 if floor <= _last_ms <= floor + MAX_DRIFT_MS else floor
     return uuid7_text(_last_ms, int.from_bytes(os.urandom(10)) >> 6)
 
 
 _last_ms = 0
-"""The millisecond of the last id that uuid6 did not draw: the next one is later, so that ids stay in order."""
+"""The millisecond of the last id that uuid6 did not draw: the next one is later, so that ids stay in order, unless the
+clock was far away from there."""
 
 
 def new_session_id() -> str:

@@ -3,7 +3,7 @@
 import os
 from typing import Final, Self
 
-from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, committed_length, marks_of, newlines
+from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, committed_length, newlines
 from session_log._layout import open_file
 
 BLOCK_BYTES: Final = 1 << 18
@@ -12,7 +12,6 @@ _CHUNK: Final = 1 << 20
 _WINDOW: Final = 1 << 20
 FINAL_KINDS: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
 """How the lines begin that end a turn or run: from there on it survives a power cut, if the store promises that."""
-_LONGEST_KIND: Final = 1 + max(map(len, FINAL_KINDS))
 
 
 def committed_end(fd: int, size: int, start: int = 0) -> int:
@@ -57,34 +56,6 @@ def read_span(fd: int, start: int, stop: int) -> bytes:
             break
         data += more
     return data
-
-
-def final_end(fd: int, end: int) -> int:
-    """Return where the last append before ``end`` that ended a turn or run, or created the file, ends."""
-    at = end
-    while at > 0:
-        window = min(at, _CHUNK)
-        start = at - window
-        data = read_span(fd, start, min(end, at + _LONGEST_KIND))
-        found = max(data.rfind(b"\n" + kind) for kind in FINAL_KINDS)
-        if found >= 0:
-            return _unit_end(fd, start + found + 1, end)
-        at = start
-    return _unit_end(fd, 0, end)
-
-
-def _unit_end(fd: int, at: int, end: int) -> int:
-    """Return where the append that the line at ``at`` belongs to ends."""
-    size = BLOCK_BYTES
-    while True:
-        data = read_span(fd, at, min(at + size, end))
-        lines = data.split(b"\n")
-        rest = next((n for n, line in enumerate(lines[1:], 1) if marks_of(line).batch != 0), None)
-        if rest is not None and (rest < len(lines) - 1 or at + len(data) >= end):
-            return at + sum(len(line) + 1 for line in lines[:rest])
-        if at + len(data) >= end:
-            return end
-        size *= 4
 
 
 def count_lines(fd: int, start: int, stop: int) -> int:

@@ -1,6 +1,5 @@
 """Reading segment files: never writes, never locks, opens each file anew. Live files and read-only media alike."""
 
-import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -98,9 +97,11 @@ class FileReader:
 
     def torn_bytes(self, session_id: str, segment_id: str, committed: int = 0) -> int:
         """Return how many uncommitted bytes there are at the tail right now, behind those that are known not to be."""
-        file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
-        size = os.fstat(file.fd).st_size
-        return size - committed_end(file.fd, size, committed) if size > committed else 0
+        path = self._path(parse_id(session_id), parse_id(segment_id))
+        file = self._open(path)
+        with _layout.reported(path):
+            size = os.fstat(file.fd).st_size
+            return size - committed_end(file.fd, size, committed) if size > committed else 0
 
     def read_trace(self, session_id: str, segment_id: str) -> Iterator[bytes]:
         """Return the lines of the trace; none if there is no trace."""
@@ -111,7 +112,8 @@ class FileReader:
             if not self.exists(session_id, segment_id):
                 raise
             return iter(())
-        end = committed_end(file.fd, os.fstat(file.fd).st_size)
+        with _layout.reported(path):
+            end = committed_end(file.fd, os.fstat(file.fd).st_size)
         return (line for block in _blocks(file, 0, end, None) for line in block[:-1].split(b"\n"))
 
     def length(self, session_id: str, segment_id: str) -> int:
@@ -174,8 +176,10 @@ class FileReader:
 
     def read_span(self, session_id: str, segment_id: str, start: int, stop: int) -> bytes:
         """Return the bytes from ``start`` to ``stop``, which are known to be committed."""
-        file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
-        return read_span(file.fd, start, stop)
+        path = self._path(parse_id(session_id), parse_id(segment_id))
+        file = self._open(path)
+        with _layout.reported(path):
+            return read_span(file.fd, start, stop)
 
     def last_line(self, session_id: str, segment_id: str) -> bytes:
         """Return the last committed line, found from the end."""
@@ -183,7 +187,8 @@ class FileReader:
         file = self._open(self._path(parse_id(session_id), parse_id(segment_id)))
         window = 1 << 12
         while True:
-            tail = read_span(file.fd, max(0, end - window), end)
+            with _layout.reported(file.path):
+                tail = read_span(file.fd, max(0, end - window), end)
             start = tail.rfind(b"\n", 0, len(tail) - 1) + 1
             if start or window >= end:
                 return tail[start:-1]
@@ -275,10 +280,15 @@ class FileReader:
     def lookup_session_of(self, segment_id: str) -> str | None:
         """Return the session that holds the segment, or None; looks into each session's folder, newest first."""
         segment_id = parse_id(segment_id)
+        unseen: StoreUnavailable | None = None
         for session_id in self.list_sessions():
-            with contextlib.suppress(StoreUnavailable):  # a folder that is not ours to enter
+            try:
                 if self.exists(session_id, segment_id):
                     return session_id
+            except StoreUnavailable as exc:  # it may be in another folder; if it is not, nobody knows
+                unseen = unseen or exc
+        if unseen is not None:
+            raise unseen
         return None
 
 

@@ -39,7 +39,7 @@ from session_log._ids import parse_id
 from session_log._segment_file import SegmentFile
 from session_log._state import Damage
 from session_log._store import Appender, Capabilities
-from session_log._whole import create_whole, move_aside
+from session_log._whole import create_whole, move_to_trash
 from session_log.blobs import BlobRef
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class FsStore(FileReader):
         if self.durability == "process":
             return
         path = self._path(parse_id(session_id), parse_id(segment_id))
-        file = SegmentFile(path, durability=self.durability)
+        known = self.position(session_id, segment_id)  # so that it need not count them
+        file = SegmentFile(path, durability=self.durability, position=known)
         try:
             file.sync()
         except SegmentBusy:  # its owner is alive, and notices a failed sync at its own next one
@@ -228,13 +229,7 @@ class FsStore(FileReader):
                 for key in [key for key in files if key[0] == session_id]:
                     files.pop(key).release()
             self._synced.discard(folder)
-        trash = str(self.root / "trash")
-        durable = self.durability != "process"
-        _layout.make_folder(trash, durable=durable)
-        move_aside(folder, os.path.join(trash, session_id))
-        if durable:
-            _layout.sync_folder(trash)
-            _layout.sync_folder(str(self.root))
+        move_to_trash(self._root, session_id, durable=self.durability != "process")
 
     def blank_lines(self, session_id: str, segment_id: str, damage: Sequence[Damage]) -> None:
         """Save damaged lines beside the segment and overwrite them with spaces; everything else stays where it is."""

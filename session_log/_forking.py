@@ -175,7 +175,7 @@ def fork_from(
     if not anywhere:
         refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
     if copy_history:
-        return _fork_alone(store, session_id, segment_id, entries, before.turn_at(entries))
+        return _fork_alone(store, session_id, segment_id, entries)
     if cuts.depth is None:
         cuts.depth = len(lineage(store, session_id, segment_id))
     if cuts.depth > MAX_FORK_DEPTH:
@@ -260,7 +260,7 @@ def _gather(gathered: Inlined, store: Store, session_id: str, span: Span) -> Non
             gathered.add(entry, line)
 
 
-def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, turn: int) -> str:
+def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int) -> str:
     """Create a child with the history inline: the reference's own form, readable by any reader of the format."""
     gathered, restored = inlined(store, session_id, segment_id, entries)
     state = restored.state
@@ -271,7 +271,7 @@ def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, tu
         system_prompt=state.system_prompt,
         config=state.config,
         history=tuple(gathered.history),  # type: ignore[arg-type]  # raw JSON of items
-        forked_from=SegmentOrigin(segment_id, turn),
+        forked_from=SegmentOrigin(segment_id, state.turn_count),
         turn_count=state.turn_count,
         carried=gathered.carried(),
         v=FORMAT_VERSION,

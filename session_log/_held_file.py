@@ -15,7 +15,7 @@ from typing import Final
 
 from session_log._at_fork import renew_after_fork
 from session_log._errors import CallerError, NotFound, SegmentBusy, WriterClosed
-from session_log._layout import open_file, unavailable
+from session_log._layout import open_file, reported, unavailable
 from session_log._owner import leave_note, living_owner, remove_note
 
 LOCK_TIMEOUT_S: Final = 10.0
@@ -112,7 +112,8 @@ class HeldFile:
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if self.create else 0)
         fd = open_file(self.path, flags)
         try:
-            self._identity = os.fstat(fd)[1:3]
+            with reported(self.path):
+                self._identity = os.fstat(fd)[1:3]
             self._opened()
             if self.exclusive:
                 self._take_lock(fd)

@@ -34,7 +34,7 @@ from session_log._inputs import (
     flatten_input,
 )
 from session_log._items import Message
-from session_log._tolerant import elements_of, fields_of
+from session_log._tolerant import elements_of, members_of
 
 
 class Inlined:
@@ -71,16 +71,16 @@ class Inlined:
             case SegmentStart():
                 self._start(entry, line)
             case AssistantItem() | ToolResultEntry():
-                self.history.append(msgspec.Raw(fields_of(line)["item"]))
+                self.history.append(msgspec.Raw(members_of(line).item))
             case UserInput():
                 self.history.append(msgspec.Raw(encode_struct(Message.user(flatten_input(entry.segments)))))
-                fields = fields_of(line)
-                self.user_segments.append(msgspec.Raw(fields["segments"]))
-                self._extend(fields.get("extensions", b"[]"))
+                members = members_of(line)
+                self.user_segments.append(msgspec.Raw(members.segments))
+                self._extend(members.extensions)
             case SystemItemEntry():
                 self.history.append(msgspec.Raw(encode_struct(Message.system(system_text(entry)))))
             case Extension(domain=domain):
-                self.extensions.append(SessionExtension(domain, msgspec.Raw(fields_of(line)["payload"])))
+                self.extensions.append(SessionExtension(domain, msgspec.Raw(members_of(line).payload)))
             case LlmUsage():
                 self.usage.append(usage_record(entry))
             case Invoke():
@@ -98,9 +98,9 @@ class Inlined:
 
     def _extend(self, raw: bytes) -> None:
         for element in elements_of(raw):
-            fields = fields_of(element)
-            domain = msgspec.json.decode(fields["domain"], type=str)
-            self.extensions.append(SessionExtension(domain, msgspec.Raw(fields["payload"])))
+            members = members_of(element)
+            domain = msgspec.json.decode(members.domain, type=str)
+            self.extensions.append(SessionExtension(domain, msgspec.Raw(members.payload)))
 
     def _start(self, entry: SegmentStart, line: bytes) -> None:
         origin = entry.forked_from
@@ -108,13 +108,13 @@ class Inlined:
             return
         self._clear()
         self._began = True
-        fields = fields_of(line)
-        self.history = [msgspec.Raw(item) for item in elements_of(fields["history"])]
+        members = members_of(line)
+        self.history = [msgspec.Raw(item) for item in elements_of(members.history)]
         if (carried := entry.carried) is not None:
-            raw = fields_of(fields["carried"])
+            raw = members_of(members.carried)
             self.usage = list(carried.usage)
             self.stale_usage = carried.usage_before_compaction
-            self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.get("user_segments", b"[]"))]
+            self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.user_segments)]
             self.interrupted = carried.interrupted
-            self._extend(raw.get("extensions", b"[]"))
-            self.unknown = [msgspec.Raw(line) for line in elements_of(raw.get("unknown", b"[]"))]
+            self._extend(raw.extensions)
+            self.unknown = [msgspec.Raw(line) for line in elements_of(raw.unknown)]

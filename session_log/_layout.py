@@ -121,7 +121,9 @@ def open_file(path: str, flags: int) -> int:
                 raise UnsafePath(path, "is a symlink, folder or device where a plain file belongs") from None
             raise unavailable(path, exc) from exc
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            with reported(path):
+                plain = stat.S_ISREG(os.fstat(fd).st_mode)
+            if not plain:
                 raise UnsafePath(path, "is a FIFO or device where a plain file belongs")
         except BaseException:  # an interrupt, too
             os.close(fd)

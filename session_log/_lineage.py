@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from session_log._codec import clock_time
+from session_log._codec import clock_time, decode_line
 from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
 from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
 from session_log._fold import BadRollback, Fold, RolledBack, effective_order
@@ -101,6 +101,15 @@ class Restored(msgspec.Struct, frozen=True):
     head: Head
     last_line: bytes
     last_ts: int
+
+
+def begun(session_id: str, segment_id: str, line: bytes) -> Restored:
+    """Return what is in a segment that was created with this line just now: to look there again could only fail."""
+    entry = decode_line(line)
+    fold = Fold()
+    fold.extend((entry,))
+    head = Head(session_id, segment_id, 1, len(line) + 1)
+    return Restored(fold.freeze(head, entries_count=1), fold, head, line, clock_time(entry))
 
 
 def restore_span(

@@ -264,10 +264,11 @@ class Recorder(Recorded):
         self._guard()
         return self._position[0]
 
-    def _go_on_in(self, segment_id: str, *, depth: int) -> None:
+    def _go_on_in(self, segment_id: str, *, depth: int, restored: Restored | None = None) -> None:
         """Leave the segment for another one of the session. Interrupted, it is done again before anything else."""
         self._guarded, self._moving = True, (segment_id, depth)
-        restored = restore_span(self._store, self._session_id, segment_id)
+        if restored is None:
+            restored = restore_span(self._store, self._session_id, segment_id)
         self._appender.close()
         self._depth = depth
         self._stand_behind(restored)

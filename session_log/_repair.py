@@ -3,6 +3,7 @@
 Torn bytes go to ``<segment>.torn``, damaged lines to ``<segment>.damage``; both only ever grow.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ def _keep(path: str, pieces: Sequence[bytes], *, durable: bool) -> None:
                     sync_folder(os.path.dirname(path))
         except (OSError, StorageError):
             os.ftruncate(fd, length)
+            if durable:
+                with contextlib.suppress(OSError):  # or the next ones would go into the blocks that were just lost
+                    os.fsync(fd)
             raise
     except OSError as exc:
         raise unavailable(path, exc) from exc
@@ -56,13 +60,17 @@ def remove_torn_tail(fd: int, path: str, committed: int, size: int, *, durable: 
         StoreUnavailable: the bytes could not be saved; the file is as it was.
     """
     torn = [os.pread(fd, min(_CHUNK, size - at), at) for at in range(committed, size, _CHUNK)]
-    if torn and not torn[-1].endswith(b"\n"):
-        torn.append(b"\n")
-    _keep(beside(path, ".torn"), torn, durable=durable)
+    newline = [] if torn and torn[-1].endswith(b"\n") else [b"\n"]
+    _keep(beside(path, ".torn"), [*torn, *newline], durable=durable)
     try:
         os.ftruncate(fd, committed)
         if durable:
-            sync(fd)
+            try:
+                sync(fd)
+            except OSError:  # nobody may write there as long as the old bytes might come back
+                for piece in torn:
+                    write_all(fd, piece)
+                raise
     except OSError as exc:
         raise unavailable(path, exc) from exc
 
@@ -80,24 +88,35 @@ def take_back(fd: int, path: str, length: int) -> None:
         raise AppendUnknown(path, f"a write failed, and taking it back failed too ({exc.strerror})") from exc
 
 
-def take_back_unsynced(fd: int, path: str, durable: int, unit: int) -> None:
-    """After a failed sync, drop the unit that begins at ``unit`` and put the bytes before it on the disk anew.
+def put_anew(fd: int, path: str, length: int) -> None:
+    """After a failed sync, put the first ``length`` bytes into a new file in place of this one. The lock is held.
 
-    A failed sync loses the data, and the next sync says OK: only pages written again are written at all. So the file is
-    cut back to its last durable length, and the bytes between, which were acknowledged to this or other processes
-    without a sync, are written behind it again. They are saved to ``<segment>.torn`` first: a crash in between may cost
-    them their place, never their existence.
+    A failed sync loses the data, though the page cache still shows it; the next sync says OK, and what is written into
+    the same blocks later is lost with them. In a new file all of it is written again, and of the old one nothing is
+    taken that is on the disk. A blank is left at its end: other writers see that, look at the path, and go on there.
+
+    Raises:
+        OSError, StorageError: the disk fails again; the old file is in its place, cut to ``length``.
     """
-    between = b"".join(os.pread(fd, min(_CHUNK, unit - at), at) for at in range(durable, unit, _CHUNK))
-    if between:
-        _keep(beside(path, ".torn"), [between], durable=True)
-    os.ftruncate(fd, durable)
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
     try:
-        sync(fd)
-    finally:  # a disk that fails again must not cost what was acknowledged its place in the file
-        if between:
-            write_all(fd, between)
-    sync(fd)
+        new = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            for at in range(0, length, _CHUNK):
+                write_all(new, os.pread(fd, min(_CHUNK, length - at), at))
+            os.fsync(new)
+        finally:
+            os.close(new)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        os.ftruncate(fd, length)
+        raise
+    os.ftruncate(fd, length)
+    os.write(fd, b" ")
+    sync_folder(folder)
 
 
 def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:

@@ -4,10 +4,10 @@ Rules, in the order of DESIGN section 4:
 
 1. One append is one ``write`` of whole lines on an ``O_APPEND`` descriptor.
 2. It happens under ``flock``, on a descriptor of its own, and only if the file ends where the last look left it.
-``flock``
-   excludes other descriptors, in this process and in others; the lock object excludes threads that share this one.
+   ``flock`` excludes other descriptors, in this process and in others; the lock object excludes threads that share one.
 3. A write that fails or falls short is taken back before the lock is released.
-4. A failed sync is taken back too, and this object is of no use afterwards: reopen.
+4. A failed sync is taken back too, what was there before is put into a new file, and this object is of no use
+   afterwards: reopen.
 5. Bytes behind the committed end are somebody's interrupted write. Under the lock nobody is writing, so they are moved
    aside before the next append.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from session_log import _repair
-from session_log._committed import committed_end, count_lines, final_end
+from session_log._committed import committed_end, count_lines
 from session_log._errors import (
     AppendUnknown,
     CorruptSegment,
@@ -46,7 +46,7 @@ class SegmentFile(HeldFile):
     ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
     """
 
-    __slots__ = ("_always", "_durable", "_final", "durability", "look_again", "position")
+    __slots__ = ("_always", "_final", "durability", "look_again", "position")
 
     def __init__(
         self,
@@ -62,11 +62,9 @@ class SegmentFile(HeldFile):
         self.durability = durability
         self._always = durability == "power"
         self._final = durability != "process"
-        self._durable = 0  # bytes that this object has synced
         self.look_again = 0.0
 
     def _opened(self) -> None:
-        self._durable = 0
         self.trusted_until = 0.0
 
     def append(self, data: bytes, count: int, expected: int | None = None, final: bool = False) -> int:
@@ -280,24 +278,14 @@ class SegmentFile(HeldFile):
         if isinstance(exc, OSError):
             raise unavailable(self.path, exc) from exc
 
-    def _durable_before(self, fd: int, unit: int) -> int:
-        """Return how many of the first ``unit`` bytes, between appends, are surely on the disk.
-
-        Who appended them synced each of them, or each that ends a turn, or none, as this store does.
-        """
-        if self._always:
-            return unit
-        return max(min(self._durable, unit), final_end(fd, unit) if self._final else 0)
-
     def _sync(self, fd: int, unit: int) -> None:
         try:
             _repair.sync(fd)
-            self._durable = self.position[1]
         except OSError as exc:
-            self._broken = f"a sync failed ({exc.strerror}); what was not durable was taken back or written anew"
+            self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
             self.trusted_until = 0.0
             try:
-                _repair.take_back_unsynced(fd, self.path, self._durable_before(fd, unit), unit)
+                _repair.put_anew(fd, self.path, unit)
             except (OSError, StorageError) as later:
                 self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
             raise AppendUnknown(self.path, self._broken) from exc

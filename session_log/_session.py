@@ -39,9 +39,15 @@ def start_entry(session_id: str, state: SegmentStartState, **more: Any) -> Segme
 
 def create_segment(store: Store, state: SegmentStartState = SegmentStartState()) -> tuple[str, str]:  # noqa: B008
     """Start a new session with one segment and return (session_id, segment_id)."""
+    return begin(store, state)[:2]
+
+
+def begin(store: Store, state: SegmentStartState) -> tuple[str, str, bytes]:
+    """Start a new session with one segment and return (session_id, segment_id, its line)."""
     session_id, segment_id = new_session_id(), new_segment_id()
-    create_segment_with_ids(store, session_id, segment_id, state)
-    return session_id, segment_id
+    line = prepare(start_entry(session_id, state))[0]
+    store.create_segment(session_id, segment_id, [line])
+    return session_id, segment_id, line
 
 
 def create_segment_with_ids(store: Store, session_id: str, segment_id: str, state: SegmentStartState) -> None:
@@ -75,13 +81,13 @@ def create_compacted_segment(
         InvalidCut: the source does not have ``source_turn_count`` turns.
     """
     session_id, source = parse_id(source_session_id), parse_id(source_segment_id)
-    return compact_from(store, state, session_id, source, None, source_turn_count)
+    return compact_from(store, state, session_id, source, None, source_turn_count)[0]
 
 
 def compact_from(
     store: Store, state: SegmentStartState, session_id: str, source: str, entries: int | None, source_turn_count: int
-) -> str:
-    """Compact the first ``entries`` lines of a segment (None: all)."""
+) -> tuple[str, bytes]:
+    """Compact the first ``entries`` lines of a segment (None: all); return the new segment's id and line."""
     gathered, restored = inlined(store, session_id, source, entries)
     if source_turn_count != restored.state.turn_count:
         reason = f"the source has {restored.state.turn_count} complete turns, not {source_turn_count!r}"
@@ -95,8 +101,9 @@ def compact_from(
         turn_count=source_turn_count,
         carried=gathered.carried(compacted=True),
     )
-    store.create_segment(session_id, segment_id, [prepare(entry)[0]])
-    return segment_id
+    line = prepare(entry)[0]
+    store.create_segment(session_id, segment_id, [line])
+    return segment_id, line
 
 
 # ── restore ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -79,6 +79,45 @@ def fields_of(raw: bytes, path: str = "$") -> dict[str, bytes]:
     return dict(_split(raw.decode()))
 
 
+class Members(msgspec.Struct, frozen=True, gc=False):
+    """Those members of lines that a copy takes along, each as the raw JSON it stands in."""
+
+    item: bytes = b""
+    segments: bytes = b"[]"
+    extensions: bytes = b"[]"
+    domain: bytes = b""
+    payload: bytes = b"null"
+    history: bytes = b"[]"
+    carried: bytes = b"{}"
+    user_segments: bytes = b"[]"
+    unknown: bytes = b"[]"
+
+
+class _RawMembers(msgspec.Struct, frozen=True, gc=False):
+    item: msgspec.Raw = msgspec.Raw(b"")
+    segments: msgspec.Raw = msgspec.Raw(b"[]")
+    extensions: msgspec.Raw = msgspec.Raw(b"[]")
+    domain: msgspec.Raw = msgspec.Raw(b"")
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    history: msgspec.Raw = msgspec.Raw(b"[]")
+    carried: msgspec.Raw = msgspec.Raw(b"{}")
+    user_segments: msgspec.Raw = msgspec.Raw(b"[]")
+    unknown: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def members_of(line: bytes) -> Members:
+    """Return what a copy takes along of a line that was decoded before; like that, it passes over what it skips."""
+    try:
+        found = _MEMBERS.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = fields_of(line)
+        return Members(**{name: fields[name] for name in Members.__struct_fields__ if name in fields})
+    return Members(*map(bytes, msgspec.structs.astuple(found)))
+
+
+_MEMBERS = msgspec.json.Decoder(_RawMembers)
+
+
 def _split(text: str) -> Iterator[tuple[str, bytes]]:
     """Yield the members of an object, or the elements of an array, as raw JSON: what msgspec cannot split for us.
 

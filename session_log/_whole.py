@@ -60,9 +60,17 @@ def _sync_entry(folder: str, path: str) -> None:
         raise
 
 
-def move_aside(folder: str, target: str) -> None:
-    """Rename a folder into the trash; a session that was there before under the same id stays there, too."""
-    place = target
+def move_to_trash(root: str, session_id: str, *, durable: bool) -> None:
+    """Rename a session's folder into the trash; one that was there before under the same id stays there, too.
+
+    Raises:
+        NotFound: there is no such session.
+        StoreUnavailable: nothing was moved.
+        AppendUnknown: it is in the trash, and may be back after a power cut.
+    """
+    folder, trash = os.path.join(root, session_id), os.path.join(root, "trash")
+    _layout.make_folder(trash, durable=durable)
+    place = os.path.join(trash, session_id)
     for attempt in itertools.count(2):
         try:
             os.rename(folder, place)
@@ -72,4 +80,11 @@ def move_aside(folder: str, target: str) -> None:
         except OSError as exc:
             if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise _layout.unavailable(folder, exc) from exc
-            place = f"{target}.{attempt}"
+            place = os.path.join(trash, f"{session_id}.{attempt}")
+    if durable:
+        try:
+            _layout.sync_folder(trash)
+            _layout.sync_folder(root)
+        except StoreUnavailable as exc:
+            reason = f"it is in the trash, and may be back after a power cut ({exc.reason})"
+            raise AppendUnknown(folder, reason) from exc

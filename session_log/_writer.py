@@ -13,14 +13,14 @@ from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._clock import now_ms
-from session_log._codec import prepare, ts_of
+from session_log._codec import clock_time, prepare, ts_of
 from session_log._entries import LogEntry
 from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
 from session_log._forking import cuts_for, fork_from
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment
 from session_log._items import Item, ToolResult
-from session_log._lineage import lineage, restore_span
+from session_log._lineage import begun, lineage, restore_span
 from session_log._quick import QuickRecorder
 from session_log._recorder import OnConflict
 from session_log._state import SegmentStartState
@@ -28,6 +28,16 @@ from session_log._store import Store
 from session_log._system_items import SystemItem
 from session_log._trace import TraceEntry
 from session_log._tree import refuse_bad_cut
+
+
+def check_policy(on_conflict: str) -> None:
+    """Refuse what is no way to answer a conflict.
+
+    Raises:
+        CallerError: neither ``"fork"`` nor ``"raise"``.
+    """
+    if on_conflict not in ("fork", "raise"):
+        raise CallerError(f"on_conflict={on_conflict!r}: is neither 'fork' nor 'raise'")
 
 
 class SegmentWriter(QuickRecorder):
@@ -47,8 +57,11 @@ class SegmentWriter(QuickRecorder):
         trace: bool = False,
     ) -> "SegmentWriter":
         """Start a new session with one segment, and write to it."""
-        session_id, segment_id = verbs.create_segment(store, state)
-        return cls.resume(store, session_id, segment_id, on_conflict=on_conflict, exclusive=exclusive, trace=trace)
+        check_policy(on_conflict)
+        restored = begun(*verbs.begin(store, state))
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1)
+        writer._traces = trace
+        return writer
 
     @classmethod
     def resume(
@@ -70,8 +83,7 @@ class SegmentWriter(QuickRecorder):
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
         """
-        if on_conflict not in ("fork", "raise"):
-            raise CallerError(f"on_conflict={on_conflict!r}: is neither 'fork' nor 'raise'")
+        check_policy(on_conflict)
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
@@ -90,7 +102,9 @@ class SegmentWriter(QuickRecorder):
     # ── the verbs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _now(self) -> int:
-        return max(now_ms(), self._last_ts())
+        """Return the time, not before that of anything recorded, in the open batch either."""
+        collected = self._batches.collected() if self._batches else None
+        return max(now_ms(), self._last_ts(), clock_time(collected[-1][1]) if collected else 0)
 
     def _record(self, entry_at: Callable[[int], LogEntry]) -> int:
         with self._lock:  # from the look at the clock on: another thread's later time must not get in first
@@ -216,8 +230,10 @@ class SegmentWriter(QuickRecorder):
         with self._lock:
             self._settle()
             turns = self._turn_count()
-            made = verbs.compact_from(self._store, state, self._session_id, self._segment_id, self._position[0], turns)
-            self._go_on_in(made, depth=1)
+            made, line = verbs.compact_from(
+                self._store, state, self._session_id, self._segment_id, self._position[0], turns
+            )
+            self._go_on_in(made, depth=1, restored=begun(self._session_id, made, line))
             return made
 
     # ── trace, end ─────────────────────────────────────────────────────────────────────────────────────────────────
