@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,9 @@ import orjson
 from benchmarks.bench import Bench, Log, environment
 from benchmarks.measure import FLAT, Row, clocked, cpu_ms, interleave, scaled, timed, wall_ms
 from session_log import ensure_head_or_fork, head, restore
+from session_log._codec import decode_plain_lines
+from session_log._fold import Fold
+from session_log._reader import Block, read_blocks
 
 RESTORED_TURNS = 1_000
 BLOCK_BYTES = 1 << 20
@@ -25,11 +29,15 @@ PROBE = Path(__file__).with_name("memory_probe.py")
 def restore_time(bench: Bench) -> list[Row]:
     """Restore to typed state, beside parsing the same lines to dicts; the file is in the page cache."""
     log = bench.log(RESTORED_TURNS)
-    lean, ours, usual = interleave(
+    data = log.path.read_bytes()
+    blocks = list(read_blocks(log.store, log.session_id, log.segment_id))
+    lean, ours, usual, decoding, folding = interleave(
         [
             lambda _: clocked(partial(_parse_uncollected, log.path)),
             lambda _: clocked(partial(restore, log.store, log.session_id, log.segment_id)),
             lambda _: clocked(partial(_parse, log.path)),
+            lambda _: clocked(partial(_decode_uncollected, data)),
+            lambda _: clocked(partial(_fold, blocks)),
         ],
         bench.rounds(15),
     )
@@ -44,7 +52,27 @@ def restore_time(bench: Bench) -> list[Row]:
             ours=cpu_ms(ours),
             limit=cpu_ms(usual),
         ),
+        Row(operation="  of it: decoding alone", beside=beside, unit="ms", ours=cpu_ms(decoding), limit=cpu_ms(lean)),
+        Row(operation="  of it: folding alone", beside=beside, unit="ms", ours=cpu_ms(folding), limit=cpu_ms(lean)),
     ]
+
+
+def _decode_uncollected(data: bytes) -> list[object]:
+    """Decode to typed entries what is in memory already, in blocks of the size that a restore reads."""
+    gc.disable()
+    try:
+        size = len(data) // BLOCK_BYTES + 1
+        cuts = [0, *(data.index(b"\n", at * BLOCK_BYTES) + 1 for at in range(1, size)), len(data)]
+        return [decode_plain_lines(data[start:stop]) for start, stop in pairwise(cuts)]
+    finally:
+        gc.enable()
+
+
+def _fold(blocks: list[Block]) -> Fold:
+    fold = Fold()
+    for block in blocks:
+        fold.extend(block.entries)
+    return fold
 
 
 def _parse_uncollected(path: Path) -> list[object]:
