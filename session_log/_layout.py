@@ -141,7 +141,9 @@ def make_folder(path: str, *, durable: bool) -> bool:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
+        with reported(path):
+            plain = stat.S_ISDIR(os.lstat(path).st_mode)
+        if not plain:
             raise UnsafePath(path, "is a symlink or file where a folder belongs") from None
         return False
     except FileNotFoundError:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from session_log._errors import AppendUnknown, StorageError
-from session_log._layout import beside, open_file, sync_folder, unavailable
+from session_log._layout import beside, open_file, reported, sync_folder, unavailable
 
 _CHUNK = 1 << 20
 
@@ -125,13 +125,14 @@ def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
     Offsets, line numbers and the references of children stay right. ``fd`` is not in append mode; the lock is held.
     """
     pieces = []
-    for offset, length in spans:
-        pieces.append(b"# byte %d, %d bytes\n" % (offset, length))
-        pieces.append(os.pread(fd, length, offset) + b"\n")
-    _keep(beside(path, ".damage"), pieces, durable=True)
-    try:
+    with reported(path):
         for offset, length in spans:
-            os.pwrite(fd, b" " * length, offset)
+            pieces.append(b"# byte %d, %d bytes\n" % (offset, length))
+            pieces.append(os.pread(fd, length, offset) + b"\n")
+    _keep(beside(path, ".damage"), pieces, durable=True)
+    with reported(path):
+        for offset, length in spans:
+            end = offset + length
+            while offset < end:
+                offset += os.pwrite(fd, b" " * (end - offset), offset)  # noqa: PLW2901
         os.fsync(fd)
-    except OSError as exc:
-        raise unavailable(path, exc) from exc

@@ -264,6 +264,9 @@ def repair(store: Store, session_id: str, segment_id: str) -> tuple[Damage, ...]
     read_start(store, session_id, segment_id)
     found = restore_span(store, session_id, segment_id, salvage=True).state.damage
     path = str(store.segment_path(session_id, segment_id))
+    for damage in found:
+        if damage.path == path and damage.line == 1 and damage.length_bytes:  # an entry, but none that can be folded
+            raise CorruptSegment(path, 1, 0, damage.reason)
     own = tuple(damage for damage in found if damage.path == path and damage.line > 1)
     if own:
         store.blank_lines(session_id, segment_id, own)
