@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from session_log import _layout, _repair, blobs
+from session_log import _layout, _mend, blobs
 from session_log._at_fork import renew_after_fork
 from session_log._committed import FINAL_KINDS
 from session_log._errors import (
     CallerError,
     NotFound,
-    SegmentBusy,
     SegmentExists,
     StoreUnavailable,
     UnsafePath,
@@ -178,24 +177,10 @@ class FsStore(FileReader):
         """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
 
         Raises:
-            AppendUnknown: a sync failed.
+            StoreUnavailable, AppendUnknown: a sync failed, and so did bringing it to the disk in a new file.
         """
-        if self.durability == "process":
-            return
-        path = self._path(parse_id(session_id), parse_id(segment_id))
-        known = self.position(session_id, segment_id)  # so that it need not count them
-        file = SegmentFile(path, durability=self.durability, position=known)
-        try:
-            file.sync()
-        except SegmentBusy:  # its owner is alive, and notices a failed sync at its own next one
-            fd = _layout.open_file(path, os.O_RDONLY)
-            try:
-                with _layout.reported(path):
-                    _repair.sync(fd)
-            finally:
-                os.close(fd)
-        finally:
-            file.close()
+        if self.durability != "process":
+            _mend.settle(self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability)
 
     def append_placed(self, session_id: str, segment_id: str, lines: Sequence[bytes], expected: int | None) -> Position:
         """Append like :meth:`append`, and return the new length in entries and in bytes."""
@@ -235,16 +220,7 @@ class FsStore(FileReader):
         """Save damaged lines beside the segment and overwrite them with spaces; everything else stays where it is."""
         path = self._path(parse_id(session_id), parse_id(segment_id))
         spans = [(found.byte_offset, found.length_bytes) for found in damage]
-        holder = SegmentFile(path, durability=self.durability, exclusive=True)
-        try:
-            holder.hold()
-            fd = _layout.open_file(path, os.O_RDWR)
-            try:
-                _repair.blank_lines(fd, path, spans)
-            finally:
-                os.close(fd)
-        finally:
-            holder.close()
+        _mend.blank(path, spans, durability=self.durability)
 
     def put_blob(self, data: bytes) -> BlobRef:
         """Keep a payload by its hash, below ``blobs``."""

@@ -15,7 +15,8 @@ Rules, in the order of DESIGN section 4:
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from session_log import _repair
@@ -187,15 +188,31 @@ class SegmentFile(HeldFile):
             SegmentBusy: another writer holds it exclusively.
             AppendUnknown: the sync failed; what was not yet durable was written anew.
         """
+        with self._looked():
+            self._sync(self.fd, self.position[1])
+            if not self._final:
+                sync_above(self.path)
+
+    def rescue(self, exc: OSError) -> None:
+        """After a sync that failed with ``exc`` on another descriptor, keep everything in a new file.
+
+        Raises:
+            SegmentBusy: another writer holds it exclusively.
+            AppendUnknown: the disk fails again.
+        """
+        with self._looked():
+            self._put_anew(self.fd, self.position[1], exc)
+
+    @contextmanager
+    def _looked(self) -> Iterator[None]:
+        """Hold the lock, and know what others wrote, for a while."""
         with self._entered():
             fd = self.fd if self.fd >= 0 else self._open()
             try:
                 if not self.held:
                     self._take_lock(fd)
-                self._look()  # so that what others wrote behind us is not taken for ours
-                self._sync(self.fd, self.position[1])
-                if not self._final:
-                    sync_above(self.path)
+                self._look()
+                yield
             finally:
                 if not self.held:
                     try:
@@ -282,10 +299,15 @@ class SegmentFile(HeldFile):
         try:
             _repair.sync(fd)
         except OSError as exc:
-            self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
-            self.trusted_until = 0.0
-            try:
-                _repair.put_anew(fd, self.path, unit)
-            except (OSError, StorageError) as later:
-                self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
-            raise AppendUnknown(self.path, self._broken) from exc
+            self._put_anew(fd, unit, exc)
+            raise AppendUnknown(self.path, str(self._broken)) from exc
+
+    def _put_anew(self, fd: int, unit: int, exc: OSError) -> None:
+        """After a failed sync, keep the first ``unit`` bytes in a new file; this object is of no use any more."""
+        self._broken = f"a sync failed ({exc.strerror}); the append was taken back"
+        self.trusted_until = 0.0
+        try:
+            _repair.put_anew(fd, self.path, unit)
+        except (OSError, StorageError) as later:
+            self._broken = f"a sync failed ({exc.strerror}), and taking the append back failed too ({later})"
+            raise AppendUnknown(self.path, self._broken) from later
