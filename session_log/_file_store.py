@@ -153,9 +153,8 @@ class FsStore(FileReader):
         file = self._file(files, key)
         try:
             return attempt(file)
-        except WriterClosed:
+        except WriterClosed:  # by a failed sync of another thread; nothing was written here
             self._forget(files, key, file)
-            raise
         except CallerError:
             raise
         except StoreUnavailable as exc:

@@ -147,10 +147,9 @@ class Recorder(Recorded):
                 f"{self._where()}: an append of this thread is under way; do not append in a signal handler"
             )
         if self._guarded:
-            collected = self._batches.collected()
-            if collected is not None:
-                collected.extend(zip(lines, entries, strict=True))
-                return self._position[0] + len(collected)
+            batch = self._batches.current()
+            if batch is not None:
+                return self._position[0] + batch.collect(lines, entries)
             if self._closed is not None:
                 raise WriterClosed(self._where(), self._closed)
         if self._guarded:

@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-import msgspec
-
 from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
+from session_log._batch import Batch
 from session_log._clock import now_ms
-from session_log._codec import clock_time, prepare, ts_of
+from session_log._codec import prepare
 from session_log._entries import LogEntry
-from session_log._errors import CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
+from session_log._errors import AppendUnknown, CallerError, HeadMoved, InvalidCut, SegmentBusy, SessionLogError
 from session_log._forking import cuts_for, fork_from
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment
@@ -103,8 +102,8 @@ class SegmentWriter(QuickRecorder):
 
     def _now(self) -> int:
         """Return the time, not before that of anything recorded, in the open batch either."""
-        collected = self._batches.collected() if self._batches else None
-        return max(now_ms(), self._last_ts(), clock_time(collected[-1][1]) if collected else 0)
+        batch = self._batches.current() if self._batches else None
+        return max(now_ms(), self._last_ts(), batch.latest if batch is not None else 0)
 
     def _record(self, entry_at: Callable[[int], LogEntry]) -> int:
         with self._lock:  # from the look at the clock on: another thread's later time must not get in first
@@ -134,9 +133,9 @@ class SegmentWriter(QuickRecorder):
         with self._lock:
             if turn_count is None:
                 self._settle()
-                pending = self._batches.collected() or []
+                batch = self._batches.current()
                 turn_count = self._turn_count() + 1
-                turn_count += sum(isinstance(entry, e.TurnEnd) for _, entry in pending)
+                turn_count += sum(isinstance(entry, e.TurnEnd) for entry in batch.entries) if batch is not None else 0
             line, entry = prepare(e.TurnEnd(ts=self._now(), turn_count=turn_count))
             return self._append_many([line], [entry])
 
@@ -186,7 +185,7 @@ class SegmentWriter(QuickRecorder):
         """
         with self._lock:
             self._settle()
-            if self._batches.collected() is not None:
+            if self._batches.current() is not None:
                 raise CallerError(f"{self!r}: no rollback inside a batch; leave the batch, or raise to discard it")
             cuts = cuts_for(self._store, self._session_id, self._segment_id)
             if type(to_entries) is not int or not 1 <= to_entries <= self._position[0]:
@@ -202,7 +201,11 @@ class SegmentWriter(QuickRecorder):
                     raise
                 # somebody else has written: a fork at that place is the same state
                 child = fork_from(self._store, self._session_id, self._segment_id, to_entries)
-                self._go_on_in(child, depth=self._depth + 1)
+                try:
+                    self._go_on_in(child, depth=self._depth + 1)
+                except SessionLogError as exc:
+                    reason = f"the fork {child} was made, and this writer goes on there ({exc})"
+                    raise AppendUnknown(self._where(), reason) from exc
                 return self._position[0]
             finally:
                 self._on_conflict = policy
@@ -278,46 +281,6 @@ class SegmentWriter(QuickRecorder):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-class Batch:
-    """A batch in the making; see :meth:`SegmentWriter.batch`."""
-
-    def __init__(self, writer: SegmentWriter) -> None:
-        self._writer = writer
-        self.collected: list[tuple[bytes, LogEntry]] = []
-
-    def __enter__(self) -> SegmentWriter:
-        writer = self._writer
-        with writer._lock:
-            if writer._batches.collected() is not None:
-                raise CallerError(f"{writer!r}: a batch is open already; batches do not nest")
-            self._began = writer._last_ts()
-            writer._guarded = True
-            writer._batches.begin(self)  # the last step: a signal before it leaves no batch open
-        return writer
-
-    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        writer = self._writer
-        with writer._lock:
-            writer._batches.end(self)
-            writer._guard()
-            if kind is None:
-                writer._append_many(*self._settled(writer._last_ts()))
-
-    def _settled(self, last_ts: int) -> tuple[list[bytes], list[LogEntry]]:
-        """Return lines and entries; those stamped in here are not before what others recorded meanwhile."""
-        lines, entries = [], []
-        for line, entry in self.collected:
-            if (
-                last_ts > self._began
-                and self._began <= ts_of(entry) < last_ts
-                and not isinstance(entry, e.UnknownEntry)
-            ):
-                line, entry = prepare(msgspec.structs.replace(entry, ts=last_ts))  # noqa: PLW2901
-            lines.append(line)
-            entries.append(entry)
-        return lines, entries
 
 
 INTERRUPTED_SUMMARY = "interrupted: the run ended before this tool returned"
