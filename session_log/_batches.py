@@ -26,7 +26,9 @@ class Collector:
         """Take lines and their entries, and return how many there are now."""
         self.lines += lines
         self.entries += entries
-        self.latest = max(self.latest, *map(clock_time, entries)) if entries else self.latest
+        for entry in entries:
+            ts = clock_time(entry)
+            self.latest = max(self.latest, ts)
         return len(self.lines)
 
     def held(self) -> "weakref.ref[Any]":

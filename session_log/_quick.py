@@ -44,9 +44,9 @@ class QuickRecorder(Recorder):
     def _take_hold(self) -> None:
         super()._take_hold()
         self._file = self._appender if isinstance(self._appender, SegmentFile) else None
-        self._quick = quick_checks(self._file).get
+        self._quick = quick_checks(self._file)
 
-    def append(self, entry: LogEntry) -> int:  # noqa: C901, PLR0912, PLR0915  in one function: that is the point
+    def append(self, entry: LogEntry) -> int:  # noqa: C901, PLR0912  in one function: that is the point
         """Append one entry as it is (its ``ts``, too) and return the new length in entries.
 
         Raises:
@@ -56,13 +56,11 @@ class QuickRecorder(Recorder):
             AppendUnknown: the outcome is unknown; this writer is of no use any more.
         """
         now = _monotonic()
-        check_of = self._quick
-        check = check_of(type(entry))
-        if check is None or not check(entry):
-            return self.append_entries((entry,))
         try:
+            if not self._quick[type(entry)](entry):
+                return self.append_entries((entry,))
             data = encode_with_newlines([entry])  # (a list: msgspec 0.22 keeps the iterator of anything else for ever)
-        except UnicodeEncodeError:
+        except (KeyError, UnicodeEncodeError):
             return self.append_entries((entry,))
         lock = self._lock
         locked, written = False, -1

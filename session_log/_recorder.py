@@ -71,6 +71,7 @@ class Recorder(Recorded):
         else:
             grip = StoreAppender(self._store, self._session_id, self._segment_id)
         self._appender: Appender = grip
+        self._in_turns = getattr(grip, "durability", "turn") == "turn"  # whether it matters that a turn ends
         self._append = getattr(grip, "append_alone", grip.append)  # the lock of this object keeps other threads off
         if self._exclusive:
             try:
@@ -122,19 +123,18 @@ class Recorder(Recorded):
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
         kept = list(entries)
-        checks = PLAIN.get
-        for entry in kept:
-            check = checks(type(entry))
-            if check is None or not check(entry):
-                break
-        else:
-            try:
-                lines = [*map(encode_struct, kept)]
-            except UnicodeEncodeError:  # lone surrogates
-                return self._append_carefully(kept)
-            with self._lock:
+        checks = PLAIN
+        try:
+            for entry in kept:
+                if not checks[type(entry)](entry):
+                    return self._append_carefully(kept)
+            lines = [*map(encode_struct, kept)]
+        except (KeyError, UnicodeEncodeError):  # other kinds; lone surrogates
+            return self._append_carefully(kept)
+        with self._lock:
+            if self._guarded or self._busy or len(lines) < 2:
                 return self._append_many(lines, kept)
-        return self._append_carefully(kept)
+            return self._put(batch_of(lines), kept, self._in_turns and not FINAL.isdisjoint(map(type, kept)))
 
     def _append_carefully(self, entries: list[LogEntry]) -> int:
         prepared = [prepare(recordable(entry)) for entry in entries]
@@ -167,7 +167,8 @@ class Recorder(Recorded):
         before, tail = self._position, self._tail
         try:
             self._busy = True
-            length = self._append(data, len(entries), before[0], final)
+            append = self._append
+            length = append(data, len(entries), before[0], final)
             self._advance(length, data, entries)
             if len(self._fresh) > MAX_FRESH:
                 self._note()
