@@ -100,7 +100,7 @@ def _prepare_slowly(entry: LogEntry) -> tuple[bytes, LogEntry]:
         raise _check.explain(settled, exc.reason, exc.path) from None
     _check.refuse_difference(settled, read_back)
     if isinstance(read_back, (ConfigChanged, SegmentStart)):
-        line = _encode(_with_raw_payloads(read_back))  # temperature=1 is read, and so written, as 1.0
+        line = _encode(msgspec.structs.replace(settled, config=read_back.config))  # temperature=1 is read as 1.0
     return line, read_back
 
 

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import msgspec
 
+from session_log._check import MAX_INTEGER
 from session_log._codec import encode_struct
 from session_log._entries import (
     AssistantItem,
@@ -57,7 +58,7 @@ class Inlined:
         """Return what a segment carries beside its history, or None if that is nothing."""
         carried = Carried(
             interrupted=self.interrupted,
-            usage=tuple(self.usage),
+            usage=tuple(map(_within_64_bits, self.usage)),
             usage_before_compaction=len(self.usage) if compacted else self.stale_usage,
             user_segments=tuple(self.user_segments),  # type: ignore[arg-type]  # raw JSON of segments
             extensions=tuple(self.extensions),
@@ -118,3 +119,16 @@ class Inlined:
             self.interrupted = carried.interrupted
             self._extend(raw.extensions)
             self.unknown = [msgspec.Raw(line) for line in elements_of(raw.unknown)]
+
+
+def _within_64_bits(usage: UsageRecord) -> UsageRecord:
+    """Return a record that can be written: a reader takes any number, a writer none that others could not read."""
+    counts = [value for value in msgspec.structs.astuple(usage) if type(value) is int]
+    if not any(count >> 63 for count in counts):
+        return usage
+    changes = {
+        name: min(max(value, 0), MAX_INTEGER)
+        for name, value in msgspec.structs.asdict(usage).items()
+        if type(value) is int
+    }
+    return msgspec.structs.replace(usage, **changes)

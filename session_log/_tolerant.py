@@ -183,6 +183,8 @@ def _scrubbed_value(type_: Any, raw: bytes, path: str) -> Any:
         return msgspec.json.decode(json.dumps(scrubbed(value), ensure_ascii=False).encode(), type=type_)
     except msgspec.DecodeError as exc:
         raise InvalidEntry(path, str(exc)) from None
+    except RecursionError:
+        raise InvalidEntry(path, "is nested too deeply") from None
 
 
 def _opaque(raw: bytes, path: str) -> Any:
@@ -246,7 +248,7 @@ def _plain(cls: type[Any]) -> Reader:
 
 _ITEM = _variant(_ITEMS)
 _SEGMENTS = _many(_variant(_INPUTS))
-_EXTENSIONS = _many(_plain(entries.SessionExtension))
+_EXTENSIONS = _many(lambda raw, path: _struct(entries.SessionExtension, fields_of(raw, path), path))
 _READERS: Final[dict[tuple[type[Any], str], Reader]] = {
     (entries.SegmentStart, "history"): _many(_ITEM),
     (entries.SegmentStart, "carried"): _plain(entries.Carried),

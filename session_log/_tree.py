@@ -24,7 +24,7 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._errors import BrokenLineage, InvalidCut
-from session_log._fold import effective_order, rollback_target
+from session_log._fold import BadRollback, effective_order, rollback_target
 from session_log._items import ToolCall, ToolResult
 
 MAX_FORK_DEPTH = 128
@@ -71,7 +71,7 @@ class Cuts:
         at = self.entries
         if entry is not None and effective:
             self._add(entry, at)
-        if entry is not None and rollback_target(entry, at) is not None:
+        if entry is not None and _rolls_back(entry, at, effective=effective):
             self.rolled_back = True
         if at == 0:
             self.first_line_bytes = line_bytes
@@ -185,10 +185,20 @@ def cuts_of(lines: Sequence[tuple[LogEntry | None, int]]) -> Cuts:
     if cuts.rolled_back:  # a call and its result stay together even where they do not count any more
         stretches = list(cuts._apart)
         for at, (entry, _) in enumerate(lines):
-            if entry is not None and rollback_target(entry, at) is not None:
+            if entry is not None and _rolls_back(entry, at, effective=False):
                 stretches += _effective_cuts(lines[:at])._apart
         cuts._apart = _merged(stretches)
     return cuts
+
+
+def _rolls_back(entry: LogEntry, at: int, *, effective: bool) -> bool:
+    """Tell whether the line is a rollback; one that points nowhere is none, if a later one undid it."""
+    try:
+        return rollback_target(entry, at) is not None
+    except BadRollback:
+        if effective:
+            raise
+        return False
 
 
 def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -196,7 +196,7 @@ def _with_more_keys(value: Any, more: Any) -> Any:
 @given(entries(), plain_payloads())
 def test_keys_of_later_writers_are_ignored_at_every_level(entry: LogEntry, more: Any) -> None:
     """An additional key, whatever its value, in any object of ours never fails and never changes what is read."""
-    assume("Unknown(" not in repr(entry) and not isinstance(entry, UnknownEntry))
+    assume("Unknown(" not in repr(entry) and "msgspec.Raw" not in repr(entry) and not isinstance(entry, UnknownEntry))
     grown = _with_more_keys(json.loads(encode_line(entry)), more)
 
     assert decode_line(json.dumps(grown, ensure_ascii=False).encode("utf-8", "backslashreplace")) == entry
