@@ -102,15 +102,16 @@ class Folder:
 
     __slots__ = ("_fd", "path")
 
-    def __init__(self, fd: int, path: "Path") -> None:
+    def __init__(self, path: "Path") -> None:
         self.path = path
-        self._fd = fd
+        self._fd = -1
 
     @classmethod
     def open(cls, root: "Path", *below: str) -> "Folder":
         """Open ``root/*below``. ``root`` may be reached through symlinks; nothing below it may."""
         with reported(root):
-            folder = cls(os.open(root, _FOLDER), root)
+            folder = cls(root)
+            folder._fd = os.open(root, _FOLDER)  # (an interrupt between opening and a call would leave it open)
         for name in below:
             folder = folder._enter(name)
         return folder
@@ -124,7 +125,8 @@ class Folder:
         """
         with reported(root):
             _make_root(root, durable=durable)
-            folder = cls(os.open(root, _FOLDER), root)
+            folder = cls(root)
+            folder._fd = os.open(root, _FOLDER)  # (an interrupt between opening and a call would leave it open)
         for name in below:
             try:
                 with reported(folder.path / name):
@@ -139,9 +141,10 @@ class Folder:
         return folder
 
     def _enter(self, name: str) -> "Folder":
-        path = self.path / name  # before it is opened: an interrupt in between would leave it open
-        with self, reported(path):
-            return Folder(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd), path)
+        below = Folder(self.path / name)
+        with self, reported(below.path):
+            below._fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self._fd)
+        return below
 
     def __enter__(self) -> Self:
         return self
@@ -254,10 +257,11 @@ class Folder:
         Raises:
             StoreUnavailable: it cannot be locked; or this thread holds it already and would wait for itself.
         """
-        with reported(self.path / LOCK_NAME):
-            fd, identity = self._acquire()
-        _mine.held.add(identity)
+        fd, identity = -1, (0, 0)
         try:
+            with reported(self.path / LOCK_NAME):
+                fd, identity = self._acquire()
+            _mine.held.add(identity)
             yield
         finally:  # in line: an interrupt at the entry of a function would leave it locked
             try:

@@ -138,15 +138,14 @@ class HeldFile:
         give_up = _monotonic() + LOCK_TIMEOUT_S
         nap = 50e-6
         while True:
-            owner = living_owner(self.path)
-            if owner is not None or _monotonic() > give_up:
-                raise SegmentBusy(self.path, str(owner) if owner is not None else None)
             time.sleep(nap)
-            nap = min(nap * 2, 2e-3)
             try:
                 return _flock(fd, EXCLUSIVE)
             except BlockingIOError:
-                continue
+                owner = living_owner(self.path)
+            if owner is not None or _monotonic() > give_up:
+                raise SegmentBusy(self.path, str(owner) if owner is not None else None)
+            nap = min(nap * 2, 2e-3)
 
     def _opened(self) -> None:
         """Take note that the file was opened; what was known of it before may be out of date."""
@@ -165,8 +164,8 @@ class HeldFile:
         self.trusted_until = 0.0
         try:
             if self.held:
-                self.held = False
                 remove_note(self.path)
+                self.held = False  # not before: interrupted, the note is removed by the next close
                 with contextlib.suppress(OSError, ValueError):
                     _flock(self.fd, UNLOCK)  # a child between fork and exec may have the descriptor, too
         finally:  # interrupted or not; with nothing called in between, the descriptor is closed once

@@ -110,24 +110,26 @@ def open_file(path: str, flags: int) -> int:
         StoreUnavailable: permission, descriptor limit, or the like.
     """
     parent, name = os.path.split(path)
-    with folder(parent) as parent_fd:
-        try:
-            # O_NONBLOCK: opening a FIFO must not hang; it has no effect on plain files
-            fd = os.open(name, flags | _NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent_fd)
-        except FileNotFoundError:
-            raise NotFound(path, "no such segment") from None
-        except OSError as exc:
-            if exc.errno in _NOT_A_FILE:
-                raise UnsafePath(path, "is a symlink, folder or device where a plain file belongs") from None
-            raise unavailable(path, exc) from exc
-        try:
-            with reported(path):
-                plain = stat.S_ISREG(os.fstat(fd).st_mode)
-            if not plain:
-                raise UnsafePath(path, "is a FIFO or device where a plain file belongs")
-        except BaseException:  # an interrupt, too
+    fd = -1
+    try:
+        with folder(parent) as parent_fd:
+            try:
+                # O_NONBLOCK: opening a FIFO must not hang; it has no effect on plain files
+                fd = os.open(name, flags | _NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent_fd)
+            except FileNotFoundError:
+                raise NotFound(path, "no such segment") from None
+            except OSError as exc:
+                if exc.errno in _NOT_A_FILE:
+                    raise UnsafePath(path, "is a symlink, folder or device where a plain file belongs") from None
+                raise unavailable(path, exc) from exc
+        with reported(path):
+            plain = stat.S_ISREG(os.fstat(fd).st_mode)
+        if not plain:
+            raise UnsafePath(path, "is a FIFO or device where a plain file belongs")
+    except BaseException:  # an interrupt, too
+        if fd >= 0:
             os.close(fd)
-            raise
+        raise
     return fd
 
 

@@ -40,14 +40,15 @@ def blank(path: str, spans: Sequence[tuple[int, int]], *, durability: str) -> No
         holder.hold()
         fd = _layout.open_file(path, os.O_RDWR)
         try:
-            size = os.fstat(fd).st_size
-            committed = committed_end(fd, size)
-            blanked = [(offset, read_span(fd, offset, offset + length)) for offset, length in spans]
-            _repair.blank_lines(fd, path, spans)
-            if committed_end(fd, size) < committed:  # a mark on one of them held others together
-                _repair.put_back(fd, path, blanked)
-                reason = "to blank it would take back lines behind it, which the mark on it says are committed"
-                raise CorruptSegment(path, count_lines(fd, 0, spans[0][0]) + 1, spans[0][0], reason)
+            with _layout.reported(path):
+                size = os.fstat(fd).st_size
+                committed = committed_end(fd, size)
+                blanked = [(offset, read_span(fd, offset, offset + length)) for offset, length in spans]
+                _repair.blank_lines(fd, path, spans)
+                if committed_end(fd, size) < committed:  # a mark on one of them held others together
+                    _repair.put_back(fd, path, blanked)
+                    reason = "to blank it would take back lines behind it, which the mark on it says are committed"
+                    raise CorruptSegment(path, count_lines(fd, 0, spans[0][0]) + 1, spans[0][0], reason)
         finally:
             os.close(fd)
     finally:

@@ -243,7 +243,7 @@ class SegmentFile(HeldFile):
         """Find out where the file ends and whether it is still the one at its path; the file lock is held."""
         if self._broken is not None:
             raise WriterClosed(self.path, self._broken)
-        if self._path_identity() != self._identity:
+        while self._path_identity() != self._identity:
             self._reopen()
         fd = self.fd
         try:
