@@ -52,6 +52,8 @@ TAIL_LATENCY_MS: Final = 20
 Durability = Literal["process", "turn", "power"]
 Key = tuple[str, str]
 Position = tuple[int, int]
+_RETRIES: Final = 64
+"""How often an append begins anew because another thread's failed sync closed the descriptor that they share."""
 
 
 class FsStore(FileReader):
@@ -150,21 +152,24 @@ class FsStore(FileReader):
         self, files: "OrderedDict[Key, SegmentFile]", key: Key, attempt: Callable[[SegmentFile], int]
     ) -> int:
         """Append through a cached descriptor; after an error it is dropped, and the next append looks anew."""
-        file = self._file(files, key)
-        try:
-            return attempt(file)
-        except WriterClosed:  # by a failed sync of another thread; nothing was written here
-            self._forget(files, key, file)
-        except CallerError:
-            raise
-        except StoreUnavailable as exc:
-            self._forget(files, key, file)
-            if not self._spare_descriptors(exc):
+        for again in range(_RETRIES, -1, -1):
+            file = self._file(files, key)
+            try:
+                return attempt(file)
+            except WriterClosed:  # by a failed sync of another thread; nothing was written here
+                self._forget(files, key, file)
+                if not again:
+                    raise
+            except CallerError:
                 raise
-        except BaseException:
-            self._forget(files, key, file)
-            raise
-        return attempt(self._file(files, key))
+            except StoreUnavailable as exc:
+                self._forget(files, key, file)
+                if not again or not self._spare_descriptors(exc):
+                    raise
+            except BaseException:
+                self._forget(files, key, file)
+                raise
+        raise AssertionError("the last attempt returns or raises")
 
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from session_log import _layout, _repair
 from session_log._committed import OpenFile, committed_end, count_lines, read_span
 from session_log._errors import CorruptSegment, SegmentBusy
+from session_log._frame import MAX_BATCH_BYTES, MAX_LINE_BYTES, committed_length, marks_of
 from session_log._segment_file import SegmentFile
 
 
@@ -41,15 +42,27 @@ def blank(path: str, spans: Sequence[tuple[int, int]], *, durability: str) -> No
         fd = _layout.open_file(path, os.O_RDWR)
         try:
             with _layout.reported(path):
-                size = os.fstat(fd).st_size
-                committed = committed_end(fd, size)
-                blanked = [(offset, read_span(fd, offset, offset + length)) for offset, length in spans]
+                _refuse_to_part(fd, path, spans)
                 _repair.blank_lines(fd, path, spans)
-                if committed_end(fd, size) < committed:  # a mark on one of them held others together
-                    _repair.put_back(fd, path, blanked)
-                    reason = "to blank it would take back lines behind it, which the mark on it says are committed"
-                    raise CorruptSegment(path, count_lines(fd, 0, spans[0][0]) + 1, spans[0][0], reason)
         finally:
             os.close(fd)
     finally:
         holder.close()
+
+
+def _refuse_to_part(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
+    """Refuse to blank a line whose batch mark holds lines behind it together: without it they were never committed."""
+    if not any(marks_of(read_span(fd, offset, offset + length)).batch for offset, length in spans):
+        return
+    size = os.fstat(fd).st_size
+    start = max(0, size - MAX_BATCH_BYTES - MAX_LINE_BYTES)
+    if start:
+        start += read_span(fd, start, size).find(b"\n") + 1
+    tail = bytearray(read_span(fd, start, size))
+    for offset, length in spans:
+        if offset >= start:
+            tail[offset - start : offset - start + length] = b" " * length
+    if start + (committed_length(bytes(tail), whole=start == 0) or 0) < committed_end(fd, size):
+        offset = spans[0][0]
+        reason = "to blank it would take back lines behind it, which the mark on it says are committed"
+        raise CorruptSegment(path, count_lines(fd, 0, offset) + 1, offset, reason)

@@ -130,15 +130,9 @@ def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
             pieces.append(b"# byte %d, %d bytes\n" % (offset, length))
             pieces.append(os.pread(fd, length, offset) + b"\n")
     _keep(beside(path, ".damage"), pieces, durable=True)
-    put_back(fd, path, [(offset, b" " * length) for offset, length in spans])
-
-
-def put_back(fd: int, path: str, pieces: Sequence[tuple[int, bytes]]) -> None:
-    """Write bytes over as many others. The lock is held."""
     with reported(path):
-        for offset, piece in pieces:
-            view = memoryview(piece)
-            while view:
-                written = os.pwrite(fd, view, offset)
-                view, offset = view[written:], offset + written  # noqa: PLW2901
+        for offset, length in spans:
+            end = offset + length
+            while offset < end:
+                offset += os.pwrite(fd, b" " * (end - offset), offset)  # noqa: PLW2901
         os.fsync(fd)
