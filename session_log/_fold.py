@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from session_log._check import scrub
+from session_log._check import MAX_INTEGER, scrub
 from session_log._entries import (
     POD_SCOPE_DOMAIN,
     ROLLBACK_DOMAIN,
@@ -78,7 +78,9 @@ class Fold:
         self.history: list[Item] = []
         self.turn_count = _turns_before(start) if start is not None else 0
         self.interrupted = carried.interrupted if carried is not None else False
-        self.usage: list[UsageRecord] = list(carried.usage) if carried is not None else []
+        self.usage: list[UsageRecord] = (
+            [within_64_bits(usage) for usage in carried.usage] if carried is not None else []
+        )
         self.stale_usage = carried.usage_before_compaction if carried is not None else 0
         self.extensions: list[ExtensionRecord] = []
         self.pod_scope: PodScope | None = None
@@ -239,7 +241,7 @@ def _count(turns: int) -> int:
 
 def usage_record(entry: LlmUsage) -> UsageRecord:
     """Return the tokens of an ``llm_usage`` entry."""
-    return UsageRecord(
+    usage = UsageRecord(
         entry.history_len,
         entry.input_total_tokens,
         entry.cache_read_tokens,
@@ -251,6 +253,17 @@ def usage_record(entry: LlmUsage) -> UsageRecord:
         entry.latency_ms,
         entry.node_id,
     )
+    return within_64_bits(usage)
+
+
+def within_64_bits(usage: UsageRecord) -> UsageRecord:
+    """Return a record that can be written again: negative counts and those beyond 64 bits become the next that fits."""
+    counts = usage.history_len | usage.input_total_tokens | usage.cache_read_tokens | usage.cache_write_tokens
+    counts |= usage.output_tokens | (usage.reasoning_tokens or 0) | (usage.latency_ms or 0)
+    if not counts >> 63:
+        return usage
+    numbers = {name: value for name, value in msgspec.structs.asdict(usage).items() if type(value) is int}
+    return msgspec.structs.replace(usage, **{name: min(max(n, 0), MAX_INTEGER) for name, n in numbers.items()})
 
 
 def system_text(entry: SystemItemEntry) -> str:

@@ -8,7 +8,6 @@ from typing import assert_never
 
 import msgspec
 
-from session_log._check import MAX_INTEGER
 from session_log._codec import encode_struct
 from session_log._entries import (
     AssistantItem,
@@ -30,7 +29,7 @@ from session_log._entries import (
     UsageRecord,
     UserInput,
 )
-from session_log._fold import system_text, usage_record
+from session_log._fold import system_text, usage_record, within_64_bits
 from session_log._inputs import (
     flatten_input,
 )
@@ -58,7 +57,7 @@ class Inlined:
         """Return what a segment carries beside its history, or None if that is nothing."""
         carried = Carried(
             interrupted=self.interrupted,
-            usage=tuple(map(_within_64_bits, self.usage)),
+            usage=tuple(self.usage),
             usage_before_compaction=len(self.usage) if compacted else self.stale_usage,
             user_segments=tuple(self.user_segments),  # type: ignore[arg-type]  # raw JSON of segments
             extensions=tuple(self.extensions),
@@ -113,22 +112,9 @@ class Inlined:
         self.history = [msgspec.Raw(item) for item in elements_of(members.history)]
         if (carried := entry.carried) is not None:
             raw = members_of(members.carried)
-            self.usage = list(carried.usage)
+            self.usage = [within_64_bits(usage) for usage in carried.usage]
             self.stale_usage = carried.usage_before_compaction
             self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.user_segments)]
             self.interrupted = carried.interrupted
             self._extend(raw.extensions)
             self.unknown = [msgspec.Raw(line) for line in elements_of(raw.unknown)]
-
-
-def _within_64_bits(usage: UsageRecord) -> UsageRecord:
-    """Return a record that can be written: a reader takes any number, a writer none that others could not read."""
-    counts = [value for value in msgspec.structs.astuple(usage) if type(value) is int]
-    if not any(count >> 63 for count in counts):
-        return usage
-    changes = {
-        name: min(max(value, 0), MAX_INTEGER)
-        for name, value in msgspec.structs.asdict(usage).items()
-        if type(value) is int
-    }
-    return msgspec.structs.replace(usage, **changes)

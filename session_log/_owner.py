@@ -30,8 +30,11 @@ class Owner(msgspec.Struct, frozen=True):
 def _started(pid: int) -> str:
     """When a process started, in a form that differs for a reused process id; empty where that cannot be known."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # (open() is gone when the interpreter ends)
+        try:
+            return os.read(fd, 4096).rpartition(b")")[2].split()[19].decode()
+        finally:
+            os.close(fd)
     except (OSError, IndexError):
         return ""
 

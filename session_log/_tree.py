@@ -5,6 +5,7 @@ call from its result. The cut of turn n is before the first line of turn n + 1: 
 ``run_completed`` come after its ``turn_end`` and belong to it.
 """
 
+import contextlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -186,7 +187,8 @@ def cuts_of(lines: Sequence[tuple[LogEntry | None, int]]) -> Cuts:
         stretches = list(cuts._apart)
         for at, (entry, _) in enumerate(lines):
             if entry is not None and _rolls_back(entry, at, effective=False):
-                stretches += _effective_cuts(lines[:at])._apart
+                with contextlib.suppress(BadRollback):  # before one that was undone later there was no sound state
+                    stretches += _effective_cuts(lines[:at])._apart
         cuts._apart = _merged(stretches)
     return cuts
 
