@@ -44,6 +44,10 @@ def blank(path: str, spans: Sequence[tuple[int, int]], *, durability: str) -> No
             with _layout.reported(path):
                 _refuse_to_part(fd, path, spans)
                 _repair.blank_lines(fd, path, spans)
+                try:
+                    os.fsync(fd)
+                except OSError as exc:
+                    holder.rescue(exc)
         finally:
             os.close(fd)
     finally:

@@ -122,7 +122,8 @@ def put_anew(fd: int, path: str, length: int) -> None:
 def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
     """Overwrite damaged lines (offset, length without newline) with spaces, after saving them to ``<segment>.damage``.
 
-    Offsets, line numbers and the references of children stay right. ``fd`` is not in append mode; the lock is held.
+    Offsets, line numbers and the references of children stay right. ``fd`` is not in append mode; the lock is held, and
+    the caller syncs.
     """
     pieces = []
     with reported(path):
@@ -135,4 +136,3 @@ def blank_lines(fd: int, path: str, spans: Sequence[tuple[int, int]]) -> None:
             end = offset + length
             while offset < end:
                 offset += os.pwrite(fd, b" " * (end - offset), offset)  # noqa: PLW2901
-        os.fsync(fd)
