@@ -26,7 +26,18 @@ import orjson  # noqa: E402
 
 from proof.lab import Lab, Skipped, Stopwatch, Tried  # noqa: E402
 
-PROOFS: Mapping[str, str] = {}
+PROOFS: Mapping[str, str] = {
+    "circumstances": "circumstances:circumstances",
+    "cuts": "cuts:cuts",
+    "power": "power:power",
+    "storms": "storms:storms",
+    "soak": "soak:soak",
+    "shutdown": "shutdown:shutdown",
+    "full-disk": "full_disk:full_disk",
+    "fuzz": "fuzz:fuzz",
+    "faults": "faults:faults",
+    "short-writes": "faults:short_writes",
+}
 """Where each proof is, by name: a module of this package and the function in it that takes a Lab."""
 DEFAULT_SEED = 1
 MOST_SHOWN = 20
