@@ -1,4 +1,4 @@
-"""Proof that the promises hold: each tried many times, on real files, with real processes. ``python tests/proof/run.py``.
+"""Proof that the promises hold, tried many times, on real files, with real processes. ``python tests/proof/run.py``.
 
 ``lab`` says what a proof is, ``run`` is the command. Then, by what goes wrong:
 
