@@ -1,8 +1,7 @@
 """The fold: entries into state. Pure.
 
 One growing set of lists inside one :class:`Fold`, frozen when asked: replacing a frozen state for each entry would be
-quadratic. A rollback line (``session_log.rollback``, ``{"to_entries": N}``) means: the state after the first N lines of
-this segment. So the state at a line depends on the lines before it alone, and redo is a rollback to a later N.
+quadratic.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,22 +39,11 @@ from session_log._inputs import (
 )
 from session_log._items import Item, Message, Text, ToolCall, ToolResult, Unknown
 from session_log._payload import from_raw, own
+from session_log._rollback import RolledBack, effective_order
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState
 from session_log._system_items import (
     Workflow,
 )
-
-
-class RolledBack(Exception):
-    """A rollback was met while folding line by line: the order of the lines must be found first."""
-
-
-class BadRollback(InvalidEntry):
-    """A rollback that points nowhere; ``at`` is its position."""
-
-    def __init__(self, at: int, reason: str) -> None:
-        super().__init__("$.payload.to_entries", reason)
-        self.at = at
 
 
 class Fold:
@@ -285,42 +273,6 @@ def pod_scope_of(payload: Any) -> PodScope:
         raise InvalidEntry("$.payload", f"is no pod scope ({exc})") from None
     except UnicodeEncodeError:  # msgspec, over a lone surrogate
         raise InvalidEntry("$.payload", "is no pod scope (it holds a lone surrogate)") from None
-
-
-# ── rollback ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def rollback_target(entry: LogEntry, before: int) -> int | None:
-    """Return how many lines a rollback that has ``before`` lines before it keeps; None for any other entry.
-
-    Raises:
-        BadRollback: it keeps nothing, or more than there is.
-    """
-    if type(entry) is not Extension or entry.domain != ROLLBACK_DOMAIN:
-        return None
-    target = entry.payload.get("to_entries") if isinstance(entry.payload, dict) else None
-    if type(target) is not int or not 1 <= target <= before:
-        raise BadRollback(before, f"{target!r} is not between 1 and {before}, the lines before it")
-    return target
-
-
-def effective_order(entries: Sequence[LogEntry | None]) -> list[int]:
-    """Return the positions of the entries that make up the state after the last one, rollbacks followed.
-
-    ``entries`` are those of one segment, ``None`` where a line holds none.
-    """
-    order = []
-    at = len(entries) - 1
-    while at >= 0:
-        entry = entries[at]
-        target = rollback_target(entry, at) if entry is not None else None
-        if target is None:
-            order.append(at)
-            at -= 1
-        else:
-            at = target - 1
-    order.reverse()
-    return order
 
 
 def collect_state(entries: Sequence[LogEntry]) -> RestoredState:

@@ -14,12 +14,12 @@ from session_log._clock import new_segment_id, now_ms
 from session_log._codec import encode_struct
 from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
 from session_log._errors import CorruptSegment, InvalidCut, InvalidEntry, InvalidId, NotFound
-from session_log._fold import BadRollback, effective_order
 from session_log._frame import MAX_LINE_BYTES, newlines
 from session_log._ids import parse_id
 from session_log._inline import Inlined
 from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
+from session_log._rollback import BadRollback, effective_order
 from session_log._store import Store
 from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
 

@@ -11,9 +11,10 @@ import msgspec
 from session_log._codec import clock_time, decode_line
 from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
 from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
-from session_log._fold import BadRollback, Fold, RolledBack, effective_order
+from session_log._fold import Fold
 from session_log._ids import parse_id
 from session_log._reader import Block, read_blocks, read_start, where
+from session_log._rollback import BadRollback, RolledBack, effective_order
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import BlockReader, Store
 from session_log._tree import MAX_FORK_DEPTH, check_reference

@@ -50,10 +50,7 @@ class QuickRecorder(Recorder):
         """Append one entry as it is (its ``ts``, too) and return the new length in entries.
 
         Raises:
-            InvalidEntry: it would not read back the same.
-            HeadMoved, SegmentBusy: somebody else wrote, and ``on_conflict`` is ``"raise"``.
-            StoreUnavailable: it could not be written, and was not.
-            AppendUnknown: the outcome is unknown; this writer is of no use any more.
+            InvalidEntry, HeadMoved, SegmentBusy, StoreUnavailable, AppendUnknown: see :meth:`Recorder.append`.
         """
         now = _monotonic()
         try:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from session_log._codec import clock_time
 from session_log._entries import LogEntry, TurnEnd
-from session_log._fold import Fold, RolledBack
+from session_log._fold import Fold
 from session_log._lineage import Restored, last_line_of, restore_span
 from session_log._reader import where
+from session_log._rollback import RolledBack
 from session_log._store import Store
 
 MAX_FRESH = 4096

@@ -15,6 +15,7 @@ import msgspec
 from session_log._entries import (
     AssistantItem,
     ConfigChanged,
+    Extension,
     Invoke,
     LogEntry,
     RequestConfig,
@@ -25,8 +26,8 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._errors import BrokenLineage, InvalidCut
-from session_log._fold import BadRollback, effective_order, rollback_target
 from session_log._items import ToolCall, ToolResult
+from session_log._rollback import BadRollback, effective_order, rollback_target
 
 MAX_FORK_DEPTH = 128
 """The longest chain of forks by reference: deeper than anyone forks by hand, and a bound for what a restore opens."""
@@ -72,7 +73,7 @@ class Cuts:
         at = self.entries
         if entry is not None and effective:
             self._add(entry, at)
-        if entry is not None and _rolls_back(entry, at, effective=effective):
+        if type(entry) is Extension and _rolls_back(entry, at, effective=effective):
             self.rolled_back = True
         if at == 0:
             self.first_line_bytes = line_bytes

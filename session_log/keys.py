@@ -242,11 +242,13 @@ class _Known:
         self._kept: weakref.WeakKeyDictionary[FsStore, OrderedDict[str, str]] = weakref.WeakKeyDictionary()
 
     def get(self, store: FsStore, key: str) -> str | None:
+        """Return the session that a key led to, if it is remembered."""
         with self._lock:
             kept = self._kept.get(store)
             return kept.get(key) if kept is not None else None
 
     def put(self, store: FsStore, key: str, session_id: str) -> None:
+        """Remember where a key leads."""
         with self._lock:
             kept = self._kept.setdefault(store, OrderedDict())
             kept[key] = session_id
@@ -254,6 +256,7 @@ class _Known:
                 kept.popitem(last=False)
 
     def forget(self, store: FsStore, key: str) -> None:
+        """Look anew next time. Idempotent."""
         with self._lock:
             kept = self._kept.get(store)
             if kept is not None:

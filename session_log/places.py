@@ -27,13 +27,14 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._errors import CorruptSegment, InvalidCut, InvalidEntry
-from session_log._fold import rollback_target, system_text
+from session_log._fold import system_text
 from session_log._frame import check_counts
 from session_log._ids import parse_id
 from session_log._inputs import flatten_input
 from session_log._items import Item, Message
 from session_log._lineage import Span, inherits, lineage
 from session_log._reader import head_at, where
+from session_log._rollback import rollback_target
 from session_log._session import fork_at_entry
 from session_log._store import Store
 

@@ -35,7 +35,7 @@ class Bound(NamedTuple):
     lines_decoded: int
 
 
-OPENED = "open open stat close stat"  # the folder, the file in it, which is a plain one; how long it is, or which
+OPENED = "open open close stat stat"  # the folder, the file in it, which is a plain one; how long it is, or which
 AT_ONCE = "lseek write"  # the head check, the line
 LOOKED = "lseek stat write"  # is the file still at its path?
 SYNCED = "open fsync close"  # a folder
@@ -44,11 +44,11 @@ DURABLY_MADE = f"getrandom open write fdatasync close link {SYNCED} unlink"
 HEADER = f"{OPENED} pread close"  # the first line, for the lineage
 BODY = f"{OPENED} pread"  # where does it end? then come the blocks
 UNTORN = f"{OPENED} close"  # is anything torn behind it?
-CUT = "stat stat open open stat close pread close getrandom"  # the head, the last inherited line, an id
-SETTLED = "open open stat close fdatasync close"  # the parent, before a child refers to it
+CUT = "stat stat open open close stat pread close getrandom"  # the head, the last inherited line, an id
+SETTLED = "open open close stat fdatasync close"  # the parent, before a child refers to it
 BLOCKS = "pread " * 19
 COUNTED = f"{OPENED} {'pread ' * 7}close"  # the first time, how many lines there are
-FIRST_FORK = f"stat {COUNTED} {BODY} {BLOCKS}close stat {HEADER} open open stat close pread close getrandom stat {MADE}"
+FIRST_FORK = f"stat {COUNTED} {BODY} {BLOCKS}close stat {HEADER} open open close stat pread close getrandom stat {MADE}"
 
 BOUNDS = {
     "process, shared: first append": Bound(f"{OPENED} flock {LOOKED} flock", 26, 19, 0, 133, 0),
@@ -86,17 +86,17 @@ BOUNDS = {
     "writer.save_user_input": Bound(f"flock {AT_ONCE} flock", 13, 18, 0, 88, 0),
     "writer.save_delta": Bound(f"flock {AT_ONCE} flock", 22, 28, 0, 133, 0),
     "create_segment, process: first of a root": Bound(
-        f"getrandom getrandom stat stat mkdir mkdir {MADE}", 74, 145, 0, 247, 1
+        f"getrandom getrandom stat stat mkdir mkdir {MADE}", 73, 146, 0, 247, 1
     ),
-    "create_segment, process": Bound(f"getrandom getrandom stat mkdir {MADE}", 71, 143, 0, 247, 1),
+    "create_segment, process": Bound(f"getrandom getrandom stat mkdir {MADE}", 70, 144, 0, 247, 1),
     "create_segment, turn: first of a root": Bound(
-        f"getrandom getrandom stat stat mkdir {SYNCED} mkdir {SYNCED} {DURABLY_MADE}", 80, 156, 0, 247, 1
+        f"getrandom getrandom stat stat mkdir {SYNCED} mkdir {SYNCED} {DURABLY_MADE}", 79, 157, 0, 247, 1
     ),
-    "create_segment, turn": Bound(f"getrandom getrandom stat mkdir {SYNCED} {DURABLY_MADE}", 76, 151, 0, 247, 1),
+    "create_segment, turn": Bound(f"getrandom getrandom stat mkdir {SYNCED} {DURABLY_MADE}", 75, 152, 0, 247, 1),
     "fork_at, 10 turns": Bound(f"{CUT} stat {MADE}", 119, 92, 84, 446, 0),
     "writer.fork_at, 10 turns": Bound(f"{CUT} stat {MADE}", 121, 93, 84, 446, 0),
     "fork_at, synced, 10 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE}", 145, 109, 84, 446, 0),
-    "first fork_at of a store": Bound(FIRST_FORK, 200_453, 230_481, 11_861_338, 455, 40_002),
+    "first fork_at of a store": Bound(FIRST_FORK, 160_452, 230_481, 11_861_338, 455, 40_002),
     "fork_at, 10,000 turns": Bound(f"{CUT} stat {MADE}", 137, 92, 84, 455, 0),
     "writer.fork_at, 10,000 turns": Bound(f"{CUT} stat {MADE}", 139, 93, 84, 455, 0),
     "fork_at, synced, 10,000 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE}", 163, 109, 84, 455, 0),
