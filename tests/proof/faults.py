@@ -48,7 +48,8 @@ QUIET = (
 )
 """Calls that may fail in silence."""
 LOCKED = re.compile(r"LOCK_EX\|LOCK_NB\) += 0$")
-WITNESSES = {"flock": ("flock", "write"), "fdatasync": ("fdatasync", "fsync", "rename")}
+_ANEW = ("fdatasync", "fsync", "rename")
+WITNESSES = {"flock": ("flock", "write"), "fdatasync": _ANEW, "fsync": _ANEW}
 """The calls that show how a failure was made good."""
 OPENDIR = re.compile(r"O_NONBLOCK\|O_CLOEXEC\|O_DIRECTORY")
 """What os.scandir begins with. Python makes every other interrupted call again, but not this one."""

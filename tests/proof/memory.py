@@ -129,17 +129,25 @@ def _unnoticed(root: Path, files: Files, name: str, at: int, hooks: Any) -> bool
     scene = Scene(root, files)
     try:
         ENTRANCES[name].before(scene)
-        return _failed(scene, ENTRANCES[name], at, False, hooks)[0] is None
+        return not _failed(scene, ENTRANCES[name], at, False, hooks).came
     finally:
         scene.close()
         shutil.rmtree(root)
 
 
-def _failed(scene: Scene, entrance: Entrance, at: int, alone: bool, hooks: Any) -> tuple[BaseException | None, Any]:
-    """Act while memory runs out, and return what the act raised, or what it returned."""
+@dataclass(frozen=True)
+class Noticed:
+    """What came of an act while memory ran out: an error (not kept, for it holds what it came through), or a result."""
+
+    came: bool
+    complaint: str | None
+    result: Any
+
+
+def _failed(scene: Scene, entrance: Entrance, at: int, alone: bool, hooks: Any) -> Noticed:
+    """Act while memory runs out."""
     act: Callable[[Scene], Any] = entrance.act
-    raised: BaseException | None = None
-    result = None
+    came, complaint, result = False, None, None
     stop = at + (1 if alone else RUN)
     with ignored_by_the_interpreter() as ignored, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,11 +156,15 @@ def _failed(scene: Scene, entrance: Entrance, at: int, alone: bool, hooks: Any) 
             hooks.set_nomemory(at, stop)
             result = act(scene)
             hooks.remove_mem_hooks()
-        except BaseException as exc:  # noqa: BLE001  judged by the caller
+        except BaseException as exc:  # noqa: BLE001  judged here
             hooks.remove_mem_hooks()
-            raised = exc
+            came = True
+            if not _honest(exc):
+                complaint = f"raised {exc!r}, which is not what happened"
+        came = came or bool(ignored)
     gc.enable()
-    return raised or next((MemoryError() for _ in ignored), None), result
+    gc.collect()  # an error may hold itself
+    return Noticed(came, complaint, result)
 
 
 def _tried(root: Path, files: Files, failure: Failure, hooks: Any) -> Failure:
@@ -162,11 +174,9 @@ def _tried(root: Path, files: Files, failure: Failure, hooks: Any) -> Failure:
     try:
         entrance.before(scene)
         seen = entrance.look(scene)
-        raised, result = _failed(scene, entrance, failure.at, failure.alone, hooks)
-        came = raised is not None
-        if raised is not None and not _honest(raised):
-            broken = f"raised {raised!r}, which is not what happened"
-        settle(scene, entrance, "returned" if raised is None else "interrupted", result, seen)
+        noticed = _failed(scene, entrance, failure.at, failure.alone, hooks)
+        came, broken = noticed.came, noticed.complaint
+        settle(scene, entrance, "interrupted" if came else "returned", noticed.result, seen)
     except Exception as exc:  # noqa: BLE001  whatever it is, it is reported
         broken = f"{type(exc).__name__}: {exc}".replace(str(root), "")
     finally:
@@ -175,12 +185,15 @@ def _tried(root: Path, files: Files, failure: Failure, hooks: Any) -> Failure:
     return Failure(failure.name, failure.at, failure.alone, came, False, broken)
 
 
-def _honest(exc: BaseException | None) -> bool:
-    """Tell whether an error comes from the want of memory: no file may be called damaged for that."""
-    while exc is not None:
-        if isinstance(exc, (MemoryError, sl.StoreUnavailable)):
+def _honest(exc: BaseException) -> bool:
+    """Tell whether an error of the library comes from the want of memory; Python has other words for it, too."""
+    if not isinstance(exc, sl.SessionLogError):
+        return True
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, (MemoryError, sl.StoreUnavailable)):
             return True
-        exc = exc.__cause__ or exc.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
