@@ -77,8 +77,8 @@ def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
     return cuts
 
 
-def _all_cuts(store: Store, session_id: str, segment_id: str) -> Cuts:
-    lines = list(_lines(store, session_id, segment_id, 0, 0))
+def _all_cuts(store: Store, session_id: str, segment_id: str, entries: int | None = None) -> Cuts:
+    lines = list(_lines(store, session_id, segment_id, 0, 0))[:entries]
     try:
         return cuts_of(lines)
     except BadRollback as exc:
@@ -113,7 +113,7 @@ def locate(store: Store, session_id: str, segment_id: str, turn: int) -> tuple[s
         try:
             cuts = cuts_for(store, session_id, segment)
             if bound is not None and cuts.rolled_back:  # as the child inherits it
-                cuts = cuts_of(list(_lines(store, session_id, segment, 0, 0))[:bound])
+                cuts = _all_cuts(store, session_id, segment, bound)
             parent, parent_bound = _parent(cuts)
         except (NotFound, InvalidId):
             lineage(store, session_id, segment_id)  # says whose parent is not there
@@ -170,8 +170,7 @@ def fork_from(
         raise InvalidCut(where(store, session_id, segment_id), reason, (min(max(entries, 1), cuts.entries),))
     before = cuts
     if cuts.rolled_back:  # rare: what was rolled back may be cut as well, and was a state of its own
-        lines = list(_lines(store, session_id, segment_id, 0, 0))
-        before = cuts_of(lines[:entries])
+        before = _all_cuts(store, session_id, segment_id, entries)
     if not anywhere:
         refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
     if copy_history:

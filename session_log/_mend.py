@@ -9,6 +9,9 @@ from session_log._errors import CorruptSegment, SegmentBusy
 from session_log._frame import MAX_BATCH_BYTES, MAX_LINE_BYTES, committed_length, marks_of
 from session_log._segment_file import SegmentFile
 
+_failed: dict[str, OSError] = {}
+"""Segments whose sync failed while somebody else held them: the next sync would say OK, and the data is gone."""
+
 
 def settle(path: str, *, durability: str) -> None:
     """Bring what is in a segment to the disk; what is torn at its end stays as it is.
@@ -19,14 +22,19 @@ def settle(path: str, *, durability: str) -> None:
     with OpenFile(path) as file:
         try:
             _repair.sync(file.fd)
+            failed = _failed.get(path)
         except OSError as exc:
-            broken = SegmentFile(path, durability=durability)
-            try:
-                broken.rescue(exc)
-            except SegmentBusy:  # its owner is alive, and will notice at its own next sync
-                raise _layout.unavailable(path, exc) from exc
-            finally:
-                broken.close()
+            failed = _failed[path] = exc
+    if failed is None:
+        return
+    broken = SegmentFile(path, durability=durability)
+    try:
+        broken.rescue(failed)
+        _failed.pop(path, None)
+    except SegmentBusy:  # its owner is alive, and will notice at its own next sync
+        raise _layout.unavailable(path, failed) from failed
+    finally:
+        broken.close()
 
 
 def blank(path: str, spans: Sequence[tuple[int, int]], *, durability: str) -> None:

@@ -69,7 +69,8 @@ def move_to_trash(root: str, session_id: str, *, durable: bool) -> None:
         AppendUnknown: it is in the trash, and may be back after a power cut.
     """
     folder, trash = os.path.join(root, session_id), os.path.join(root, "trash")
-    _layout.make_folder(trash, durable=durable)
+    if not _layout.make_folder(trash, durable=durable) and durable:
+        _layout.sync_folder(root)  # whoever made it may have died, or failed, before that
     place = os.path.join(trash, session_id)
     for attempt in itertools.count(2):
         try:
