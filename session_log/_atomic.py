@@ -272,8 +272,10 @@ class Folder:
                         with contextlib.suppress(OSError):  # closing frees it, unless a child being forked has a copy
                             _flock(fd, fcntl.LOCK_UN)
                     finally:
-                        _lock_fds.remove(fd)
-                        os.close(fd)
+                        try:
+                            _lock_fds.remove(fd)
+                        finally:
+                            os.close(fd)
 
     def _acquire(self) -> tuple[int, tuple[int, int]]:
         path = self.path / LOCK_NAME
