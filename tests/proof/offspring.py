@@ -1,5 +1,6 @@
 """Offspring: work done in forked children, whose end harms nobody."""
 
+import faulthandler
 import os
 import pickle
 import signal
@@ -22,6 +23,7 @@ class Child:
         self._pid = os.fork()
         if self._pid == 0:
             os.close(reading)
+            faulthandler.disable()  # some children are made to die; the parent says so, and nobody needs their stack
             _work(work, writing)
         os.close(writing)
         self._pipe: BinaryIO = os.fdopen(reading, "rb")
