@@ -67,13 +67,14 @@ class Entries:
 
     def run(self, act: Callable[[], object]) -> None:
         """Whatever else it raises is its own business."""
+        before = sys.gettrace()
         sys.settrace(self.enter)
         try:
             act()
         except (KeyboardInterrupt, sl.SessionLogError):
             return
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
 
 def interrupted_everywhere(prepare: Callable[[], Callable[[], object]], check: Callable[[], None]) -> int:
@@ -163,6 +164,7 @@ def test_a_batch_that_was_interrupted_swallows_nothing_behind_it(world: World) -
 def test_a_batch_that_was_interrupted_swallows_nothing_while_the_interrupt_is_handled_and_kept(world: World) -> None:
     """Its traceback holds the batch, as ``sys.last_exc`` of a prompt does; so does a name for the batch."""
     kept: list[BaseException] = []
+    before = sys.gettrace()
     for at in itertools.count(1):
         writer = world.begin()
         batch = writer.batch()
@@ -172,11 +174,11 @@ def test_a_batch_that_was_interrupted_swallows_nothing_while_the_interrupt_is_ha
             with batch:
                 writer.save_invoke()
         except KeyboardInterrupt as exc:
-            sys.settrace(None)
+            sys.settrace(before)
             kept.append(exc)
             writer.save_run_errored("interrupted", interrupted=True)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
         length = writer.save_invoke("notify")
 
