@@ -186,6 +186,10 @@ class FsStore(FileReader):
         if self.durability != "process":
             _mend.settle(self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability)
 
+    def is_in_doubt(self, session_id: str, segment_id: str) -> bool:
+        """Tell whether :meth:`settle` failed, and will again: nothing that must last can refer to the segment."""
+        return _mend.is_in_doubt(self._path(parse_id(session_id), parse_id(segment_id)))
+
     def append_placed(self, session_id: str, segment_id: str, lines: Sequence[bytes], expected: int | None) -> Position:
         """Append like :meth:`append`, and return the new length in entries and in bytes."""
         key = parse_id(session_id), parse_id(segment_id)

@@ -37,6 +37,11 @@ def settle(path: str, *, durability: str) -> None:
         broken.close()
 
 
+def is_in_doubt(path: str) -> bool:
+    """Tell whether a sync of the segment failed here, and its owner has not mended that yet."""
+    return path in _failed
+
+
 def blank(path: str, spans: Sequence[tuple[int, int]], *, durability: str) -> None:
     """Save damaged lines (offset, length) and overwrite them with spaces; everything else stays where it is.
 

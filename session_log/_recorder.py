@@ -238,7 +238,9 @@ class Recorder(Recorded):
         fold = self._folded()
         lines = data[:-1].split(b"\n") if data else []
         length, byte_offset = self._position
-        if self._depth > MAX_FORK_DEPTH:  # too long a chain to refer to: the fork stands alone, the chain begins anew
+        in_doubt = getattr(self._store, "is_in_doubt", None)
+        if self._depth > MAX_FORK_DEPTH or (in_doubt is not None and in_doubt(self._session_id, self._segment_id)):
+            # too long a chain to refer to, or its last link may break: the fork stands alone, the chain begins anew
             child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
             self._go_on_in(child, depth=1)
             return self._append_many([unmarked(line) for line in lines], list(entries))
