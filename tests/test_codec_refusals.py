@@ -202,9 +202,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(entry: LogEntry, wrong
 
     error = refused(put(wrong))
 
-    if isinstance(
-        wrong, (msgspec.Struct, list, tuple)
-    ):  # of another union, perhaps tagged as one that belongs here
+    if isinstance(wrong, (msgspec.Struct, list, tuple)):  # of another union, perhaps tagged as one that belongs here
         assert error.path.startswith(path), (error.reason, put(wrong))
     else:
         assert error.path == path, (error.reason, put(wrong))
