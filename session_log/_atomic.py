@@ -6,65 +6,23 @@ the descriptor of an open folder, so that no symlink below the root is followed,
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from session_log._errors import AppendUnknown, NotFound, SessionLogError, StoreUnavailable, UnsafePath
+from session_log._errors import AppendUnknown, SessionLogError
+from session_log._folder_lock import folder_lock
 from session_log._layout import CANNOT_SYNC_FOLDERS, sync_above
+from session_log._plain import PLAIN, reported, unsafe
 
 if TYPE_CHECKING:
     from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
 
 
 TEMPORARY_PREFIX = ".tmp-"
-LOCK_NAME = ".lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: opening a FIFO must not wait for its other end
-_flock = fcntl.flock
-_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
-
-
-_lock_fds: set[int] = set()
-
-
-class _Mine(threading.local):
-    """The locks of this thread, by device and inode: flock would let it wait for itself for ever."""
-
-    def __init__(self) -> None:
-        self.held: set[tuple[int, int]] = set()
-
-
-_mine = _Mine()
-
-
-def _unsafe(where: "Path") -> UnsafePath:
-    return UnsafePath(str(where), "is a symlink or a device, or a file and a folder are mixed up")
-
-
-@contextlib.contextmanager
-def reported(where: "Path") -> Iterator[None]:
-    """Raise what the system refuses inside the block as a typed error that names ``where``.
-
-    Raises:
-        NotFound: it is not there.
-        UnsafePath: it is not the plain file or folder it should be.
-        StoreUnavailable: any other reason.
-    """
-    try:
-        yield
-    except FileNotFoundError as exc:
-        raise NotFound(str(where)) from exc
-    except OSError as exc:
-        if exc.errno in _NOT_PLAIN:
-            raise _unsafe(where) from exc
-        raise StoreUnavailable(str(where), exc.strerror or str(exc)) from exc
 
 
 def _sync_folder(fd: int) -> None:
@@ -167,10 +125,11 @@ class Folder:
         with reported(self.path), os.scandir(self._fd) as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
-    def read(self, name: str, *, max_bytes: int) -> bytes:
+    def read(self, name: str, *, max_bytes: int | None = None) -> bytes:
         """Return the content of a plain file; of one over ``max_bytes``, the first ``max_bytes + 1``."""
         with self._opened(name) as fd:
-            wanted = min(os.fstat(fd).st_size, max_bytes) + 1
+            size = os.fstat(fd).st_size
+            wanted = (size if max_bytes is None else min(size, max_bytes)) + 1
             chunks = []
             while wanted > 0 and (chunk := os.read(fd, wanted)):
                 chunks.append(chunk)
@@ -186,7 +145,7 @@ class Folder:
         with reported(self.path / name):
             self._refuse_foreign(name)
             temporary = TEMPORARY_PREFIX + os.urandom(8).hex()
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=self._fd)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o600, dir_fd=self._fd)
             try:
                 try:
                     _write_all(fd, data)
@@ -236,91 +195,30 @@ class Folder:
         except FileNotFoundError:
             return
         if not stat.S_ISREG(found.st_mode):
-            raise _unsafe(self.path / name)
+            raise unsafe(self.path / name)
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
         path = self.path / name
         with reported(path):
-            fd = os.open(name, os.O_RDONLY | _PLAIN, dir_fd=self._fd)
+            fd = os.open(name, os.O_RDONLY | PLAIN, dir_fd=self._fd)
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise _unsafe(path)
+                    raise unsafe(path)
                 yield fd
             finally:
                 os.close(fd)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Exclude every other thread and process that locks this folder, until the block ends or the process dies.
 
         Raises:
             StoreUnavailable: it cannot be locked; or this thread holds it already and would wait for itself.
         """
-        fd, identity = -1, (0, 0)
-        try:
-            with reported(self.path / LOCK_NAME):
-                fd, identity = self._acquire()
-            _mine.held.add(identity)
-            yield
-        finally:  # in line: an interrupt at the entry of a function would leave it locked
-            try:
-                _mine.held.discard(identity)
-            finally:
-                if fd in _lock_fds:  # not in a child forked inside the block
-                    try:
-                        with contextlib.suppress(OSError):  # closing frees it, unless a child being forked has a copy
-                            _flock(fd, fcntl.LOCK_UN)
-                    finally:
-                        try:
-                            _lock_fds.remove(fd)
-                        finally:
-                            os.close(fd)
-
-    def _acquire(self) -> tuple[int, tuple[int, int]]:
-        path = self.path / LOCK_NAME
-        while True:
-            fd = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600, dir_fd=self._fd)
-            _lock_fds.add(fd)
-            try:
-                found = os.fstat(fd)
-                if not stat.S_ISREG(found.st_mode):
-                    raise _unsafe(path)
-                identity = (found.st_dev, found.st_ino)
-                if identity in _mine.held:
-                    raise StoreUnavailable(str(path), "this thread holds it already; write before or after the update")
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                # Whoever removes a lock file while it is held would let a second writer in: look whether it is ours.
-                with contextlib.suppress(FileNotFoundError):
-                    now = os.stat(LOCK_NAME, dir_fd=self._fd, follow_symlinks=False)
-                    if (now.st_dev, now.st_ino) == identity:
-                        return fd, identity
-            except BaseException:
-                _release(fd)
-                raise
-            _release(fd)
+        return folder_lock(self._fd, self.path)
 
 
 def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
-
-
-def _release(fd: int) -> None:
-    if fd in _lock_fds:  # not in a child forked inside the block
-        _lock_fds.discard(fd)
-        try:
-            with contextlib.suppress(OSError):  # closing frees it, unless a child that is being forked has a copy
-                _flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
-
-
-def _drop_locks() -> None:
-    """Close the copies of the parent's locks, which would otherwise hold them after the parent's death."""
-    while _lock_fds:
-        os.close(_lock_fds.pop())
-
-
-os.register_at_fork(after_in_child=_drop_locks)

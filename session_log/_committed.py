@@ -1,17 +1,20 @@
 """Where the committed bytes of an open file end: :mod:`session_log._frame` asked about as little of it as will do."""
 
 import os
+from collections.abc import Iterator
 from typing import Final, Self
 
+from session_log._errors import CorruptSegment
 from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, committed_length, newlines
-from session_log._layout import open_file
+from session_log._layout import open_file, reported
 
 BLOCK_BYTES: Final = 1 << 18
 """How much is read at once: small enough for the processor's cache, large enough to forget the call."""
 _CHUNK: Final = 1 << 20
+_FEW_LINES: Final = 16
+_FEW_BYTES: Final = 1 << 12
+"""Who wants a few lines, mostly the first alone, is not made to wait for a whole block."""
 _WINDOW: Final = 1 << 20
-FINAL_KINDS: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
-"""How the lines begin that end a turn or run: from there on it survives a power cut, if the store promises that."""
 
 
 def committed_end(fd: int, size: int, start: int = 0) -> int:
@@ -104,3 +107,34 @@ class OpenFile:
         self.close()
 
     __del__ = close
+
+
+def blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[bytes]:
+    """Yield whole lines from ``at`` to ``end``, ``limit`` lines at most; close the file at the end."""
+    fd = file.fd
+    with reported(file.path), file:
+        size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES
+        while at < end and (limit is None or limit > 0):
+            block = read_span(fd, at, min(at + size, end))
+            cut = block.rfind(b"\n") + 1
+            if not cut:
+                if at + len(block) < min(at + size, end):
+                    lines = count_lines(fd, 0, at)
+                    raise CorruptSegment(file.path, lines + 1, at, "got shorter while it was read; read it again")
+                if at + len(block) >= end:
+                    return
+                size *= 4  # a line longer than a block
+                continue
+            if cut != len(block):
+                block = block[:cut]
+            if limit is not None:
+                count = newlines(block)
+                if count > limit:
+                    place = -1
+                    for _ in range(limit):
+                        place = block.index(b"\n", place + 1)
+                    block = block[: place + 1]
+                limit -= count
+            yield block
+            at += len(block)
+            size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES

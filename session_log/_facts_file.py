@@ -2,8 +2,6 @@
 
 import os
 import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from session_log._file_store import FsStore
 from session_log._frame import committed_length
 from session_log._ids import parse_id
 from session_log._reader import read_start
+from session_log._remembered import Remembered
 from session_log._state import Damage
 from session_log._store import Store
 from session_log._whole import create_whole
@@ -89,13 +88,10 @@ class _Scan:
             if type(version) is int and version > FACTS_VERSION:
                 raise UnsupportedVersion(self.path, version, FACTS_VERSION)
             self.folding.apply(found)
-        except UnsupportedVersion as exc:
+        except (UnsupportedVersion, InvalidEntry) as exc:
             if not self.salvage:
-                raise
-            self.damage.append(Damage(self.path, number, offset, len(text), str(exc)))
-            return
-        except InvalidEntry as exc:
-            if not self.salvage:
+                if isinstance(exc, UnsupportedVersion):
+                    raise
                 raise CorruptFacts(self.path, number, offset, str(exc)) from None
             self.damage.append(Damage(self.path, number, offset, len(text), str(exc)))
             return
@@ -160,7 +156,7 @@ class FactsFile:
             self._begin(store)
             line = {"kind": kind, "ts": max(now_ms(), self._folding.updated_ts), **fields}
             data = line_of(kind, line["ts"], fields)
-            size = _append(store, self._session_id, data, final=final)
+            _, size = store.append_data((self._session_id, FACTS_NAME), data, 1, final=final)
             if size - len(data) == self._size:
                 if "custom" in fields and fields["custom"] is not None:
                     line["custom"] = _payload.from_raw(bytes(fields["custom"]))
@@ -211,48 +207,12 @@ class FactsFile:
         self._lines += data.count(b"\n")
 
 
-def _append(store: FsStore, session_id: str, data: bytes, *, final: bool) -> int:
-    """Append a line through the store's own descriptor of the file, and return where the file ends then."""
-    size = 0
-
-    def attempt(file: Any) -> int:
-        nonlocal size
-        entries, size = file.append_placed(data, 1, None, final)
-        return int(entries)
-
-    store._with_file(store._files, (session_id, FACTS_NAME), attempt)
-    return size
+_remembered: Remembered[str, FactsFile] = Remembered(MAX_REMEMBERED)
 
 
-class _Remembered:
-    """The files seen before, for each store that lives."""
-
-    def __init__(self) -> None:
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: weakref.WeakKeyDictionary[FsStore, OrderedDict[str, FactsFile]] = weakref.WeakKeyDictionary()
-
-    def get(self, store: FsStore, session_id: str) -> FactsFile:
-        """Return the file of a session, remembered or new."""
-        with self._lock:
-            kept = self._kept.get(store)
-            if kept is None:
-                kept = self._kept[store] = OrderedDict()
-            file = kept.get(session_id)
-            if file is None:
-                file = kept[session_id] = FactsFile(store, session_id)
-                if len(kept) > MAX_REMEMBERED:
-                    kept.popitem(last=False)
-            else:
-                kept.move_to_end(session_id)
-            return file
-
-
-_remembered = _Remembered()
-facts_file = _remembered.get
+def facts_file(store: FsStore, session_id: str) -> FactsFile:
+    """Return the file of a session, remembered or new: two threads may have two of it, which agree with the file."""
+    return _remembered.get(store, session_id) or _remembered.put(store, session_id, FactsFile(store, session_id))
 
 
 def every_facts(store: FsStore) -> Iterator[SessionFacts]:

@@ -19,12 +19,7 @@ def decode_facts_line(line: bytes) -> dict[str, Any]:
     Raises:
         InvalidEntry: it is no such line.
     """
-    try:
-        found = _payload.from_raw(line)
-    except ValueError as exc:
-        raise InvalidEntry("$", f"is no JSON ({exc})") from None
-    if not isinstance(found, dict):
-        raise InvalidEntry("$", "is no JSON object")
+    found = _payload.object_of(line)
     if not isinstance(found.get("kind"), str):
         raise InvalidEntry("$.kind", "is missing, or no text")
     ts = found.get("ts")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from session_log import _layout
-from session_log._committed import BLOCK_BYTES, OpenFile, committed_end, count_lines, read_span, skip_lines
-from session_log._errors import CorruptSegment, NotFound, StoreUnavailable, UnsafePath
+from session_log._committed import OpenFile, blocks, committed_end, count_lines, read_span, skip_lines
+from session_log._errors import NotFound, StoreUnavailable, UnsafePath
 from session_log._follow import follow_file
 from session_log._frame import check_counts, newlines
 from session_log._ids import parse_id
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 MAX_KNOWN: Final = 4096
 _NEAR_LINES: Final = 2048
 _TAIL_BYTES: Final = 256
-_FEW_LINES: Final = 16
-_FEW_BYTES: Final = 1 << 12
-"""Who wants a few lines, mostly the first alone, is not made to wait for a whole block."""
 Key = tuple[str, str]
 
 
@@ -73,7 +70,7 @@ class FileReader:
             if offset is None or stop is None:
                 end = committed_end(file.fd, end)
             at = offset if offset is not None else self._byte_of(file.fd, (session_id, segment_id), start, end)
-        return _blocks(file, at, end, None if stop is None else stop - start)
+        return blocks(file, at, end, None if stop is None else stop - start)
 
     def _byte_of(self, fd: int, key: Key, start: int, end: int) -> int:
         """Return where line ``start`` begins, counted from the known end, if that is near, else from the start."""
@@ -114,7 +111,7 @@ class FileReader:
             return iter(())
         with _layout.reported(path):
             end = committed_end(file.fd, os.fstat(file.fd).st_size)
-        return (line for block in _blocks(file, 0, end, None) for line in block[:-1].split(b"\n"))
+        return (line for block in blocks(file, 0, end, None) for line in block[:-1].split(b"\n"))
 
     def length(self, session_id: str, segment_id: str) -> int:
         """Return how many lines are committed."""
@@ -290,34 +287,3 @@ class FileReader:
         if unseen is not None:
             raise unseen
         return None
-
-
-def _blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[bytes]:
-    """Yield whole lines from ``at`` to ``end``, ``limit`` lines at most; close the file at the end."""
-    fd = file.fd
-    with _layout.reported(file.path), file:
-        size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES
-        while at < end and (limit is None or limit > 0):
-            block = read_span(fd, at, min(at + size, end))
-            cut = block.rfind(b"\n") + 1
-            if not cut:
-                if at + len(block) < min(at + size, end):
-                    lines = count_lines(fd, 0, at)
-                    raise CorruptSegment(file.path, lines + 1, at, "got shorter while it was read; read it again")
-                if at + len(block) >= end:
-                    return
-                size *= 4  # a line longer than a block
-                continue
-            if cut != len(block):
-                block = block[:cut]
-            if limit is not None:
-                count = newlines(block)
-                if count > limit:
-                    place = -1
-                    for _ in range(limit):
-                        place = block.index(b"\n", place + 1)
-                    block = block[: place + 1]
-                limit -= count
-            yield block
-            at += len(block)
-            size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES

@@ -11,11 +11,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 from session_log import _layout, _mend, blobs
 from session_log._at_fork import renew_after_fork
-from session_log._committed import FINAL_KINDS
 from session_log._errors import (
     CallerError,
     NotFound,
@@ -41,17 +40,16 @@ from session_log._store import Appender, Capabilities
 from session_log._whole import create_whole, move_to_trash
 from session_log.blobs import BlobRef
 
-if TYPE_CHECKING:
-    pass  # at run time where a path is made: it costs as much as half of this package
-
-
 MAX_OPEN_FILES: Final = 64
 """Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
 _DURABILITIES: Final = ("process", "turn", "power")
 TAIL_LATENCY_MS: Final = 20
+_FINAL_KINDS: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
+"""How the lines begin that end a turn or run: from there on it survives a power cut, if the store promises that."""
 Durability = Literal["process", "turn", "power"]
 Key = tuple[str, str]
 Position = tuple[int, int]
+Result = TypeVar("Result")
 _RETRIES: Final = 64
 """How often an append begins anew because another thread's failed sync closed the descriptor that they share."""
 
@@ -149,8 +147,8 @@ class FsStore(FileReader):
         return self._with_file(self._files, key, attempt)
 
     def _with_file(
-        self, files: "OrderedDict[Key, SegmentFile]", key: Key, attempt: Callable[[SegmentFile], int]
-    ) -> int:
+        self, files: "OrderedDict[Key, SegmentFile]", key: Key, attempt: Callable[[SegmentFile], Result]
+    ) -> Result:
         """Append through a cached descriptor; after an error it is dropped, and the next append looks anew."""
         for again in range(_RETRIES, -1, -1):
             file = self._file(files, key)
@@ -192,16 +190,14 @@ class FsStore(FileReader):
 
     def append_placed(self, session_id: str, segment_id: str, lines: Sequence[bytes], expected: int | None) -> Position:
         """Append like :meth:`append`, and return the new length in entries and in bytes."""
-        key = parse_id(session_id), parse_id(segment_id)
         data, count, final = _joined(framed(lines))
-        places: list[Position] = []
+        return self.append_data((parse_id(session_id), parse_id(segment_id)), data, count, expected, final=final)
 
-        def attempt(file: SegmentFile) -> int:
-            places[:] = [file.append_placed(data, count, expected, final)]
-            return count
-
-        self._with_file(self._files, key, attempt)
-        return places[0]
+    def append_data(
+        self, key: Key, data: bytes, count: int, expected: int | None = None, *, final: bool = False
+    ) -> Position:
+        """Append framed lines to a file of a session, its facts too, and return the new length in entries and bytes."""
+        return self._with_file(self._files, key, lambda file: file.append_placed(data, count, expected, final))
 
     def append_trace(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
         """Append lines to the segment's trace, which is created with the first; never synced."""
@@ -323,4 +319,4 @@ class FsStore(FileReader):
 
 def _joined(lines: Sequence[bytes]) -> tuple[bytes, int, bool]:
     """Return the bytes of an append, how many lines they are, and whether one of them ends a turn or run."""
-    return b"\n".join(lines) + b"\n", len(lines), any(line.startswith(FINAL_KINDS) for line in lines)
+    return b"\n".join(lines) + b"\n", len(lines), any(line.startswith(_FINAL_KINDS) for line in lines)

@@ -5,7 +5,7 @@ quadratic.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -24,6 +24,7 @@ from session_log._entries import (
     RequestConfig,
     RunCompleted,
     RunErrored,
+    SegmentOrigin,
     SegmentStart,
     SystemItemEntry,
     ToolResultEntry,
@@ -64,7 +65,7 @@ class Fold:
         self.system_prompt = start.system_prompt if start is not None else None
         self.config = start.config if start is not None else RequestConfig()
         self.history: list[Item] = []
-        self.turn_count = _turns_before(start) if start is not None else 0
+        self.turn_count = turns_before(start) if start is not None else 0
         self.interrupted = carried.interrupted if carried is not None else False
         self.usage: list[UsageRecord] = (
             [within_64_bits(usage) for usage in carried.usage] if carried is not None else []
@@ -109,7 +110,7 @@ class Fold:
             elif kind is RunCompleted:
                 self.interrupted = entry.interrupted
             elif kind is TurnEnd:
-                self.turn_count = _count(entry.turn_count)
+                self.turn_count = checked_turns(entry.turn_count)
             else:
                 handlers[kind](self, entry)
                 if kind is SegmentStart:
@@ -215,13 +216,34 @@ _HANDLERS: Final[dict[type[Any], Callable[[Fold, Any], None]]] = {
 }
 
 
-def _turns_before(start: SegmentStart) -> int:
+class Start(Protocol):
+    """As much of a first line as says how many turns are before it."""
+
+    @property
+    def forked_from(self) -> SegmentOrigin | None:
+        """The parent of a fork."""
+
+    @property
+    def compacted_from(self) -> SegmentOrigin | None:
+        """The source of a compaction."""
+
+    @property
+    def turn_count(self) -> int:
+        """The turns before it, where it says so itself."""
+
+
+def turns_before(start: Start) -> int:
     """Return the turns before a segment that does not inherit them; the reference keeps them in the origin (F34)."""
     origin = start.forked_from or start.compacted_from
-    return _count(start.turn_count or (origin.at_turn_index if origin is not None else 0))
+    return checked_turns(start.turn_count or (origin.at_turn_index if origin is not None else 0))
 
 
-def _count(turns: int) -> int:
+def checked_turns(turns: int) -> int:
+    """Return ``turns`` as given.
+
+    Raises:
+        InvalidEntry: it is no number of turns.
+    """
     if turns >> 63:  # negative, or more than a signed 64-bit reader holds
         raise InvalidEntry("$.turn_count", f"{turns} is no number of turns")
     return turns

@@ -1,14 +1,9 @@
 """Forking: where a segment can be cut, found once and remembered, and the child's first line."""
 
-import contextlib
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from session_log._at_fork import renew_after_fork
 from session_log._check import MAX_INTEGER
 from session_log._clock import new_segment_id, now_ms
 from session_log._codec import encode_struct
@@ -19,6 +14,7 @@ from session_log._ids import parse_id
 from session_log._inline import Inlined
 from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
+from session_log._remembered import Remembered
 from session_log._rollback import BadRollback, effective_order
 from session_log._store import Store
 from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
@@ -27,34 +23,7 @@ MAX_REMEMBERED = 64
 """Segments whose cuts are remembered for each store; a turn costs about a hundred bytes."""
 
 
-class _Memory:
-    """The cuts seen before, for each store that lives."""
-
-    def __init__(self) -> None:
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: weakref.WeakKeyDictionary[Store, OrderedDict[tuple[str, str], Cuts]] = weakref.WeakKeyDictionary()
-
-    def get(self, store: Store, key: tuple[str, str]) -> Cuts | None:
-        """Return what is remembered of a segment, if anything."""
-        with self._lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
-            return self._kept.get(store, OrderedDict()).get(key)
-        return None
-
-    def put(self, store: Store, key: tuple[str, str], cuts: Cuts) -> None:
-        """Remember the cuts of a segment."""
-        with self._lock, contextlib.suppress(TypeError):
-            kept = self._kept.setdefault(store, OrderedDict())
-            kept[key] = cuts
-            kept.move_to_end(key)
-            while len(kept) > MAX_REMEMBERED:
-                kept.popitem(last=False)
-
-
-_memory = _Memory()
+_memory: Remembered[tuple[str, str], Cuts] = Remembered(MAX_REMEMBERED)
 
 
 def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:

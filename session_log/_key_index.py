@@ -18,8 +18,6 @@ from session_log._segment_file import SegmentFile
 
 _FOLDER: Final = "keys"
 _DIGITS: Final = "0123456789abcdef"
-_MAX_INDEX_BYTES: Final = 1 << 40
-"""No limit: an index file grows with the sessions, and is made anew by :func:`rebuild`."""
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +46,7 @@ def read_index(store: FsStore, key: str) -> bytes:
     """Return the lines of the index file that a key belongs to."""
     try:
         with Folder.open(store.root, _FOLDER) as folder:
-            return folder.read(_file_of(key), max_bytes=_MAX_INDEX_BYTES)
+            return folder.read(_file_of(key))
     except NotFound:
         raise Broken from None
 

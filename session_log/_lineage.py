@@ -13,7 +13,7 @@ from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
 from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
 from session_log._fold import Fold
 from session_log._ids import parse_id
-from session_log._reader import Block, read_blocks, read_start, where
+from session_log._reader import Block, read_blocks, read_start, report, where
 from session_log._rollback import BadRollback, RolledBack, effective_order
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import BlockReader, Store
@@ -225,9 +225,7 @@ def fold_block(fold: Fold, block: Block, path: str, damage: list[Damage] | None)
             return fold.extend(entries)
         except InvalidEntry as exc:
             at = len(block.entries) - operator.length_hint(entries) - 1
-            lines = block.lines()
-            offset = block.byte_offset + sum(len(line) + 1 for line in lines[:at])
-            _report(Damage(path, block.first_line + at + 1, offset, len(lines[at]), str(exc)), damage)
+            report(block.places(path)[at], str(exc), damage)
             _close_scope(fold)
 
 
@@ -237,20 +235,9 @@ def _close_scope(fold: Fold) -> None:
         fold.pod_scope = PodScope()
 
 
-def _report(found: Damage, damage: list[Damage] | None) -> None:
-    if damage is None:
-        raise CorruptSegment(found.path, found.line, found.byte_offset, found.reason) from None
-    damage.append(found)
-
-
 def _fold_in_order(fold: Fold, blocks: list[Block], path: str, damage: list[Damage] | None) -> None:
     entries = [entry for block in blocks for entry in block.entries]
-    places = []
-    for block in blocks:
-        offset = block.byte_offset
-        for at, line in enumerate(block.lines(), block.first_line + 1):
-            places.append(Damage(path, at, offset, len(line), ""))
-            offset += len(line) + 1
+    places = [place for block in blocks for place in block.places(path)]
     order = sound_order(entries, places, damage)
     remaining = iter(order)
     while True:
@@ -258,7 +245,7 @@ def _fold_in_order(fold: Fold, blocks: list[Block], path: str, damage: list[Dama
             return fold.extend(entries[at] for at in remaining)
         except InvalidEntry as exc:
             at = order[len(order) - operator.length_hint(remaining) - 1]
-            _report(msgspec.structs.replace(places[at], reason=str(exc)), damage)
+            report(places[at], str(exc), damage)
             _close_scope(fold)
 
 
@@ -268,5 +255,5 @@ def sound_order(entries: list[LogEntry | None], places: list[Damage], damage: li
         try:
             return effective_order(entries)
         except BadRollback as exc:
-            _report(msgspec.structs.replace(places[exc.at], reason=str(exc)), damage)
+            report(places[exc.at], str(exc), damage)
             entries[exc.at] = None

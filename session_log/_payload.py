@@ -107,6 +107,21 @@ def from_raw(raw: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def object_of(raw: bytes) -> dict[str, Any]:
+    """Return the object of raw JSON.
+
+    Raises:
+        InvalidEntry: it is no JSON, or no object.
+    """
+    try:
+        value = from_raw(raw)
+    except ValueError as exc:
+        raise InvalidEntry("$", f"is no JSON ({exc})") from None
+    if not isinstance(value, dict):
+        raise InvalidEntry("$", "is no JSON object")
+    return value
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):

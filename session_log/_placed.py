@@ -41,10 +41,7 @@ def placed_extensions(store: Store, session_id: str, segment_id: str, damage: li
         path = where(store, session_id, span.segment_id)
         for block in span_blocks(store, session_id, span, damage):
             entries += block.entries
-            offset = block.byte_offset
-            for line, data in enumerate(block.lines(), block.first_line + 1):
-                places.append(Damage(path, line, offset, len(data), ""))
-                offset += len(data) + 1
+            places += block.places(path)
         for at in sound_order(entries, places, damage):
             entry = entries[at]
             if isinstance(entry, SegmentStart):

@@ -44,7 +44,7 @@ class QuickRecorder(Recorder):
     def _take_hold(self) -> None:
         super()._take_hold()
         self._file = self._appender if isinstance(self._appender, SegmentFile) else None
-        self._quick = quick_checks(self._file)
+        self._quick = quick_checks(self._file) if self._shape is None else {}
 
     def append(self, entry: LogEntry) -> int:  # noqa: C901, PLR0912  in one function: that is the point
         """Append one entry as it is (its ``ts``, too) and return the new length in entries.
@@ -119,12 +119,11 @@ class QuickRecorder(Recorder):
             self._close_if_closed()
             return self._position[0]
         if isinstance(exc, OSError) and written < 0:
-            file.stopped(before, exc, writing=False)
             self._no_doubt()  # others are at it, or something is wrong with the file: the careful way finds out
             return self._put(data, [entry], type(entry) in FINAL)
-        tail = self._tail
-        try:
-            file.stopped(before, exc, writing=0 <= written < len(data))
-        except SessionLogError as later:
-            return self._failed(later, before, tail, data, (entry,))
-        return self._failed(exc, before, tail, data, (entry,))
+        if 0 <= written < len(data):
+            try:
+                file.undo(before, exc)
+            except SessionLogError as later:
+                exc = later
+        return self._failed(exc, before, self._tail, data, (entry,))

@@ -25,6 +25,25 @@ class Block(msgspec.Struct, frozen=True):
         """Return the lines one by one."""
         return self.data[:-1].split(b"\n")
 
+    def places(self, path: str) -> list[Damage]:
+        """Return where each line is, in the form in which it is told if the line turns out to be damaged."""
+        places, offset = [], self.byte_offset
+        for number, line in enumerate(self.lines(), self.first_line + 1):
+            places.append(Damage(path, number, offset, len(line), ""))
+            offset += len(line) + 1
+        return places
+
+
+def report(found: Damage, reason: str, damage: list[Damage] | None) -> None:
+    """Add what is wrong at a place to ``damage``, or, where damage is not to be listed, raise it.
+
+    Raises:
+        CorruptSegment: ``damage`` was not given.
+    """
+    if damage is None:
+        raise CorruptSegment(found.path, found.line, found.byte_offset, reason) from None
+    damage.append(msgspec.structs.replace(found, reason=reason))
+
 
 def where(store: Store, session_id: str, segment_id: str) -> str:
     """Return how to name a segment in a message: its path, if it has one."""
@@ -67,7 +86,7 @@ def read_blocks(
     """
     path = where(store, session_id, segment_id)
     line, byte_offset = start, offset or 0
-    for data in _raw_blocks(store, session_id, segment_id, start, stop, offset):
+    for data in raw_blocks(store, session_id, segment_id, start, stop, offset):
         block = Block(data, _entries(data, path, line, byte_offset, damage), line, byte_offset)
         if line == 0:
             _check_first(block, path, session_id, damage)
@@ -76,9 +95,10 @@ def read_blocks(
         byte_offset += len(data)
 
 
-def _raw_blocks(
+def raw_blocks(
     store: Store, session_id: str, segment_id: str, start: int, stop: int | None, offset: int | None
 ) -> Iterator[bytes]:
+    """Yield the committed lines from ``start`` to before ``stop`` as blocks of bytes, newlines included."""
     in_blocks = getattr(store, "read_blocks", None)  # see BlockReader; isinstance of a Protocol costs microseconds
     if in_blocks is not None:
         yield from in_blocks(session_id, segment_id, start, stop, offset=offset)

@@ -6,7 +6,7 @@ the state; what is in the state is on file.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from session_log._appender import StoreAppender
@@ -34,6 +34,8 @@ from session_log._store import Appender, AppenderSource, Store
 from session_log._tree import MAX_FORK_DEPTH, tail_hash
 
 OnConflict = Literal["fork", "raise"]
+Shape = Callable[[LogEntry], LogEntry]
+"""What every entry goes through before it is encoded: redaction, for one. It may raise, and nothing is written then."""
 FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 
 
@@ -41,8 +43,16 @@ class Recorder(Recorded):
     """Position and state of one writer, and appends behind it. Safe for threads; each method takes the lock."""
 
     def __init__(
-        self, store: Store, restored: Restored, *, on_conflict: OnConflict, exclusive: bool, depth: int
+        self,
+        store: Store,
+        restored: Restored,
+        *,
+        on_conflict: OnConflict,
+        exclusive: bool,
+        depth: int,
+        shape: Shape | None = None,
     ) -> None:
+        self._shape = shape
         self._on_conflict = on_conflict
         self._exclusive = exclusive
         self._lock = threading.RLock()
@@ -122,7 +132,7 @@ class Recorder(Recorded):
 
     def append_entries(self, entries: Iterable[LogEntry]) -> int:
         """Append entries in one write, all or nothing, and return the new length in entries."""
-        kept = list(entries)
+        kept = list(entries) if self._shape is None else [*map(self._shape, entries)]
         checks = PLAIN
         try:
             for entry in kept:
@@ -152,7 +162,6 @@ class Recorder(Recorded):
                 return self._position[0] + batch.collect(lines, entries)
             if self._closed is not None:
                 raise WriterClosed(self._where(), self._closed)
-        if self._guarded:
             self._settle()
         if not lines:
             return self._position[0]

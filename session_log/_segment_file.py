@@ -30,7 +30,7 @@ from session_log._errors import (
     WriterClosed,
 )
 from session_log._held_file import EXCLUSIVE, UNLOCK, HeldFile
-from session_log._layout import sync_above, unavailable
+from session_log._layout import reported, sync_above, unavailable
 
 _CHUNK: Final = 1 << 20
 UNTOUCHED_S: Final = 5e-6
@@ -95,25 +95,14 @@ class SegmentFile(HeldFile):
         self, data: bytes, count: int, expected: int | None, final: bool, already: Callable[[], int | None]
     ) -> int:
         """Append, unless ``already()``, asked under the lock, returns the length behind an earlier, equal append."""
-        with self._entered():
-            try:
-                fd = self.fd if self.fd >= 0 else self._open()
-                if not self.held:
-                    self._take_lock(fd)
-                done = already()
-                if done is None:
-                    return self.append_alone(data, count, expected, final)
-                if self._always:
+        with self._locked():
+            done = already()
+            if done is None:
+                return self.append_alone(data, count, expected, final)
+            if self._always:
+                with reported(self.path):
                     _repair.sync(self.fd)  # who wrote it may not have come so far
-                return done
-            except OSError as exc:
-                raise unavailable(self.path, exc) from exc
-            finally:
-                if not self.held:
-                    try:  # (in line: an interrupt at the entry of a function would leave it locked)
-                        _flock(self.fd, UNLOCK)
-                    except (OSError, ValueError):
-                        self._release()
+            return done
 
     def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
@@ -145,7 +134,7 @@ class SegmentFile(HeldFile):
                 if self._always or (final and self._final):
                     self._sync(fd, size)
             except BaseException as exc:
-                self._undo(fd, before, exc)
+                self.undo(before, exc)
                 raise
             self.trusted_until = _monotonic() + UNTOUCHED_S
             if not held:
@@ -164,22 +153,18 @@ class SegmentFile(HeldFile):
                 raise unavailable(self.path, exc) from exc
             raise
 
-    def stopped(self, before: tuple[int, int], exc: BaseException, *, writing: bool) -> None:
-        """Leave an append that its caller made step by step: unlock, after taking back what it may have written.
+    def undo(self, before: tuple[int, int], exc: BaseException) -> None:
+        """Take back what an append that failed with ``exc`` may have written; the lock is held.
 
         Raises:
-            StoreUnavailable: ``exc`` was a failed write; it was taken back.
+            StoreUnavailable: ``exc`` was a failed call; what it wrote was taken back.
             AppendUnknown: taking it back failed.
         """
-        try:
-            if writing:
-                self._undo(self.fd, before, exc)
-        finally:
-            if not self.held:
-                try:
-                    _flock(self.fd, UNLOCK)
-                except (OSError, ValueError):
-                    self._release()
+        self.position = before
+        if self._broken is None:
+            _repair.take_back(self.fd, self.path, before[1])
+        if isinstance(exc, OSError):
+            raise unavailable(self.path, exc) from exc
 
     def sync(self) -> None:
         """Bring everything in the file to the disk, and, for a store that does not do so itself, the file's names.
@@ -188,7 +173,8 @@ class SegmentFile(HeldFile):
             SegmentBusy: another writer holds it exclusively.
             AppendUnknown: the sync failed; what was not yet durable was written anew.
         """
-        with self._looked():
+        with self._locked():
+            self._look()  # so that what others wrote behind us is not taken for ours
             self._sync(self.fd, self.position[1])
             if not self._final:
                 sync_above(self.path)
@@ -200,24 +186,24 @@ class SegmentFile(HeldFile):
             SegmentBusy: another writer holds it exclusively.
             AppendUnknown: the disk fails again.
         """
-        with self._looked():
+        with self._locked():
+            self._look()
             self._put_anew(self.fd, self.position[1], exc)
 
     @contextmanager
-    def _looked(self) -> Iterator[None]:
-        """Hold the lock, and know what others wrote, for a while."""
+    def _locked(self) -> Iterator[None]:
+        """Keep threads and processes out for a while."""
         with self._entered():
             fd = self.fd if self.fd >= 0 else self._open()
             try:
                 if not self.held:
                     self._take_lock(fd)
-                self._look()
                 yield
             finally:
                 if not self.held:
-                    try:
+                    try:  # (in line: an interrupt at the entry of a function would leave it locked)
                         _flock(self.fd, UNLOCK)
-                    except (OSError, ValueError):
+                    except (OSError, ValueError):  # closing the descriptor frees it, too; -1: it is closed
                         self._release()
 
     def known(self) -> tuple[int, int, int] | None:
@@ -286,14 +272,6 @@ class SegmentFile(HeldFile):
         if not same:
             self._broken = f"was replaced by another file; this writer had left {entries} lines in {size} bytes"
             raise CorruptSegment(self.path, entries, size, self._broken)
-
-    def _undo(self, fd: int, before: tuple[int, int], exc: BaseException) -> None:
-        """Bring file and position back to where they were before the append that failed with ``exc``."""
-        self.position = before
-        if self._broken is None:
-            _repair.take_back(fd, self.path, before[1])
-        if isinstance(exc, OSError):
-            raise unavailable(self.path, exc) from exc
 
     def _sync(self, fd: int, unit: int) -> None:
         try:

@@ -20,8 +20,9 @@ from session_log._entries import (
     UnknownEntry,
     UsageRecord,
 )
-from session_log._errors import CorruptSegment, InvalidEntry, UnsupportedVersion
-from session_log._reader import _raw_blocks, where
+from session_log._errors import InvalidEntry, UnsupportedVersion
+from session_log._fold import checked_turns, turns_before
+from session_log._reader import raw_blocks, report, where
 from session_log._state import Damage
 from session_log._store import Store
 
@@ -87,28 +88,31 @@ def usage_of(store: Store, session_id: str, segment_id: str, damage: list[Damage
     start: _Start | None = None
     spent: list[Spent] = []
     turn = line = byte_offset = 0
-    for block in _raw_blocks(store, session_id, segment_id, 0, None, None):
+    for block in raw_blocks(store, session_id, segment_id, 0, None, None):
         lines = block[:-1].split(b"\n")
         if line == 0:
             try:
                 start = _first(lines[0], path, session_id)
+                turn = turns_before(start)
             except InvalidEntry as exc:
-                _report(Damage(path, 1, 0, len(lines[0]), exc.reason), damage)
+                report(Damage(path, 1, 0, len(lines[0]), ""), exc.reason, damage)
                 return None
-            turn = _turns_before(start)
         places = [at for at, text in enumerate(lines) if text[:13] not in _OTHERS and _may_be_ours(text)]
         for at, entry in zip(places, _entries([lines[at] for at in places]), strict=True):
-            if type(entry) is LlmUsage:
-                spent.append(Spent(line + at + 1, turn, entry))
-            elif type(entry) is TurnEnd:
-                turn = entry.turn_count
-            elif isinstance(entry, InvalidEntry):
+            try:
+                if type(entry) is LlmUsage:
+                    spent.append(Spent(line + at + 1, turn, entry))
+                elif type(entry) is TurnEnd:
+                    turn = checked_turns(entry.turn_count)
+                elif isinstance(entry, InvalidEntry):
+                    raise entry
+            except InvalidEntry as exc:
                 offset = byte_offset + sum(len(text) + 1 for text in lines[:at])
-                _report(Damage(path, line + at + 1, offset, len(lines[at]), str(entry)), damage)
+                report(Damage(path, line + at + 1, offset, len(lines[at]), ""), str(exc), damage)
         line += len(lines)
         byte_offset += len(block)
     if start is None:
-        _report(Damage(path, 1, 0, 0, "the segment has no committed line"), damage)
+        report(Damage(path, 1, 0, 0, ""), "the segment has no committed line", damage)
         return None
     origin = start.forked_from or start.compacted_from
     carried = start.carried.usage if start.carried is not None else ()
@@ -166,14 +170,3 @@ def _first(line: bytes, path: str, session_id: str) -> _Start:
         reason = f"belongs to session {start.session_id}, not to the one it lies in"
         raise InvalidEntry("$.session_id", reason)
     return start
-
-
-def _turns_before(start: _Start) -> int:
-    origin = start.forked_from or start.compacted_from
-    return start.turn_count or (origin.at_turn_index if origin is not None else 0)
-
-
-def _report(found: Damage, damage: list[Damage] | None) -> None:
-    if damage is None:
-        raise CorruptSegment(found.path, found.line, found.byte_offset, found.reason)
-    damage.append(found)

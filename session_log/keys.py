@@ -12,16 +12,12 @@ sessions, a session never lacks its key, and no id is used twice.
 
 import contextlib
 import os
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from session_log import _layout
-from session_log._at_fork import renew_after_fork
 from session_log._atomic import Folder
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import prepare
@@ -31,6 +27,7 @@ from session_log._facts_file import FACTS_NAME, created_ts, facts_file, files_of
 from session_log._file_store import FsStore
 from session_log._frame import framed_whole
 from session_log._key_index import Broken, append, glance, locked, read_index, rebuild, search
+from session_log._remembered import Remembered
 from session_log._session import start_entry
 from session_log._state import SegmentStartState
 from session_log._store import Store
@@ -55,6 +52,10 @@ class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
     keys: int
     collisions: tuple[KeyCollision, ...]
     damaged: tuple[str, ...]
+
+
+_known: Remembered[str, str] = Remembered(MAX_REMEMBERED_KEYS)
+"""Which session a key named when it was last looked up."""
 
 
 # ── keys and their sessions ────────────────────────────────────────────────────────────────────────────────────────
@@ -228,39 +229,3 @@ def reindex_keys(store: Store) -> KeyReport:
         if len(session_ids) > 1
     )
     return KeyReport(keys=len(found.owners), collisions=collisions, damaged=tuple(found.damaged))
-
-
-class _Known:
-    """Which session a key named when it was last looked up, for each store that lives."""
-
-    def __init__(self) -> None:
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: weakref.WeakKeyDictionary[FsStore, OrderedDict[str, str]] = weakref.WeakKeyDictionary()
-
-    def get(self, store: FsStore, key: str) -> str | None:
-        """Return the session that a key led to, if it is remembered."""
-        with self._lock:
-            kept = self._kept.get(store)
-            return kept.get(key) if kept is not None else None
-
-    def put(self, store: FsStore, key: str, session_id: str) -> None:
-        """Remember where a key leads."""
-        with self._lock:
-            kept = self._kept.setdefault(store, OrderedDict())
-            kept[key] = session_id
-            if len(kept) > MAX_REMEMBERED_KEYS:
-                kept.popitem(last=False)
-
-    def forget(self, store: FsStore, key: str) -> None:
-        """Look anew next time. Idempotent."""
-        with self._lock:
-            kept = self._kept.get(store)
-            if kept is not None:
-                kept.pop(key, None)
-
-
-_known = _Known()

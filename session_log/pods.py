@@ -7,7 +7,7 @@ replaced as a whole: a reader sees the old one or the new one. The conversation 
 import os
 import unicodedata
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -16,10 +16,6 @@ from session_log._atomic import Folder
 from session_log._errors import InvalidEntry, InvalidId, InvalidName, NotFound, StorageError, StoreUnavailable
 from session_log._ids import parse_id
 from session_log._items import JsonValue
-
-if TYPE_CHECKING:
-    pass  # at run time where a path is made: it costs as much as half of this package
-
 
 MAX_NAME_BYTES = 255
 """What file systems allow for a name, in bytes of UTF-8, ``.json`` included."""
@@ -139,12 +135,7 @@ def decode_pod_metadata(data: bytes) -> PodMetadata:
 
 
 def _decode(data: bytes) -> tuple[_Known, dict[str, JsonValue]]:
-    try:
-        document = _payload.from_raw(data)
-    except ValueError as exc:
-        raise InvalidEntry("$", f"is no JSON ({exc})") from None
-    if not isinstance(document, dict):
-        raise InvalidEntry("$", "is no JSON object")
+    document = _payload.object_of(data)
     try:
         known = msgspec.convert({name: document[name] for name in _NAMES if name in document}, _Known)
     except InvalidId as exc:

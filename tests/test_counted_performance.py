@@ -96,7 +96,7 @@ BOUNDS = {
     "fork_at, 10 turns": Bound(f"{CUT} stat {MADE}", 119, 92, 84, 446, 0),
     "writer.fork_at, 10 turns": Bound(f"{CUT} stat {MADE}", 121, 93, 84, 446, 0),
     "fork_at, synced, 10 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE}", 145, 110, 84, 446, 0),
-    "first fork_at of a store": Bound(FIRST_FORK, 160_452, 230_481, 11_861_338, 455, 40_002),
+    "first fork_at of a store": Bound(FIRST_FORK, 160_452, 230_480, 11_861_338, 455, 40_002),
     "fork_at, 10,000 turns": Bound(f"{CUT} stat {MADE}", 137, 92, 84, 455, 0),
     "writer.fork_at, 10,000 turns": Bound(f"{CUT} stat {MADE}", 139, 93, 84, 455, 0),
     "fork_at, synced, 10,000 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE}", 163, 110, 84, 455, 0),

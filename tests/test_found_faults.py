@@ -18,7 +18,7 @@ import pytest
 import session_log as sl
 from oracle import folded
 from recorded import restored
-from session_log import _atomic, _quick, _segment_file
+from session_log import _folder_lock, _quick, _segment_file
 from session_log.pods import FsPodStore, PodMetadata
 
 Ids = tuple[str, str]
@@ -264,7 +264,7 @@ def test_a_deletion_whose_folder_cannot_be_synced_is_done_and_says_that_it_may_c
 def test_a_pod_write_whose_lock_cannot_be_freed_has_succeeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ENOLCK of NFS at the end was an OSError for a write that was there; closing frees the lock as well."""
     pods = FsPodStore(tmp_path)
-    monkeypatch.setattr(_atomic, "_flock", lambda *_: fail(errno.ENOLCK))
+    monkeypatch.setattr(_folder_lock, "_flock", lambda *_: fail(errno.ENOLCK))
 
     pods.write(PodMetadata("a"))
     pods.update("a", lambda old: old or PodMetadata("b"))

@@ -117,10 +117,10 @@ with mounts.volume(Path(sys.argv[1]), "tmpfs"):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_stays_mounted_after_a_signal(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C; SIGTERM is made the same by ``run.py``."""
+    """Ctrl-C; SIGTERM is made the same by ``run.py``. A job in the background inherits that SIGINT is ignored."""
     if reason := mounts.missing(tmp_path, "tmpfs"):
         pytest.skip(reason)
-    code = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler)" + HOLD
+    code = f"import signal; signal.signal({int(number)}, signal.default_int_handler)" + HOLD
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

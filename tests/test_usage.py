@@ -497,6 +497,7 @@ def test_cut_at_every_byte(fs: sl.FsStore) -> None:
         b'{"kind":"turn_end","ts":1}',
         b'{"ts":1,"kind": "llm_usage"',
         b'"llm_usage"',
+        b'{"kind":"turn_end","ts":1,"turn_count":9223372036854775808}',  # no number of turns a 64-bit reader holds
     ],
 )
 def test_a_damaged_line_of_usage_is_an_error_with_its_place(store: sl.Store, line: bytes) -> None:
