@@ -86,7 +86,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a segment that stands alone knows of the log before it, beside its ``history``.
 
-    ``usage_before_compaction`` counts the leading records of ``usage`` that measured a history since compacted away.
+    ``usage_before_compaction`` counts the leading records of ``usage`` that measured a history since compacted away,
+    ``extensions_before_compaction`` the leading ``extensions`` that were recorded before it.
     ``unknown`` holds the entries of unknown kinds that a copy took along, each as the JSON of its line.
     """
 
@@ -95,6 +96,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage_before_compaction: int = 0
     user_segments: tuple[tuple[InputSegment, ...], ...] = ()
     extensions: tuple[SessionExtension, ...] = ()
+    extensions_before_compaction: int = 0
     unknown: tuple[msgspec.Raw, ...] = ()
 
 

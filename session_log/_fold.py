@@ -52,7 +52,7 @@ class Fold:
 
     __slots__ = (
         "session_id", "system_prompt", "config", "history", "turn_count", "interrupted", "usage", "stale_usage",
-        "extensions", "pod_scope", "user_segments", "open_calls", "unknown", "_inherits",
+        "extensions", "stale_extensions", "pod_scope", "user_segments", "open_calls", "unknown", "_inherits",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -72,6 +72,7 @@ class Fold:
         )
         self.stale_usage = carried.usage_before_compaction if carried is not None else 0
         self.extensions: list[ExtensionRecord] = []
+        self.stale_extensions = carried.extensions_before_compaction if carried is not None else 0
         self.pod_scope: PodScope | None = None
         self.user_segments: list[tuple[InputSegment, ...]] = list(carried.user_segments) if carried is not None else []
         self.open_calls: list[ToolCall] = []
@@ -131,6 +132,7 @@ class Fold:
             usage_history=tuple(self.usage),
             usage_before_compaction=self.stale_usage,
             extensions=tuple([ExtensionRecord(domain, own(payload)) for domain, payload in self.extensions]),
+            extensions_before_compaction=self.stale_extensions,
             pod_scope=self.pod_scope,
             user_segments=tuple(self.user_segments),
             pending_tool_calls=tuple(self.open_calls),

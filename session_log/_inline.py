@@ -50,6 +50,7 @@ class Inlined:
         self.stale_usage = 0
         self.user_segments: list[msgspec.Raw] = []
         self.extensions: list[SessionExtension] = []
+        self.stale_extensions = 0
         self.unknown: list[msgspec.Raw] = []
         self.interrupted = False
 
@@ -61,6 +62,7 @@ class Inlined:
             usage_before_compaction=len(self.usage) if compacted else self.stale_usage,
             user_segments=tuple(self.user_segments),  # type: ignore[arg-type]  # raw JSON of segments
             extensions=tuple(self.extensions),
+            extensions_before_compaction=len(self.extensions) if compacted else self.stale_extensions,
             unknown=() if compacted else tuple(self.unknown),  # they are about a history that is gone
         )
         return None if carried == Carried() else carried
@@ -114,6 +116,7 @@ class Inlined:
             raw = members_of(members.carried)
             self.usage = [within_64_bits(usage) for usage in carried.usage]
             self.stale_usage = carried.usage_before_compaction
+            self.stale_extensions = carried.extensions_before_compaction
             self.user_segments = [msgspec.Raw(segments) for segments in elements_of(raw.user_segments)]
             self.interrupted = carried.interrupted
             self._extend(raw.extensions)

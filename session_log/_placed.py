@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from session_log._entries import Extension, LogEntry, SegmentStart, UserInput
+from session_log._entries import Carried, Extension, LogEntry, SegmentStart, UserInput
 from session_log._lineage import inherits, lineage, sound_order, span_blocks
 from session_log._reader import where
 from session_log._state import Damage
@@ -17,13 +17,17 @@ from session_log._store import Store
 
 
 class PlacedExtension(msgspec.Struct, frozen=True):
-    """One extension; ``place`` is its line, ``json_path`` the payload in it, ``ts`` the time if it is its own."""
+    """One extension; ``place`` is its line, ``json_path`` the payload in it, ``ts`` the time if it is its own.
+
+    ``stale``: it was recorded before a compaction.
+    """
 
     domain: str
     payload: Any
     place: Damage
     json_path: str
     ts: int | None
+    stale: bool = False
 
 
 def placed_extensions(store: Store, session_id: str, segment_id: str, damage: list[Damage]) -> list[PlacedExtension]:
@@ -55,9 +59,10 @@ def placed_extensions(store: Store, session_id: str, segment_id: str, damage: li
 
 
 def _carried(entry: SegmentStart, place: Damage) -> Iterator[PlacedExtension]:
-    for at, extension in enumerate(entry.carried.extensions if entry.carried is not None else ()):
-        path = f"$.carried.extensions[{at}].payload"
-        yield PlacedExtension(extension.domain, extension.payload, place, path, None)
+    carried = entry.carried or Carried()
+    for at, extension in enumerate(carried.extensions):
+        path, stale = f"$.carried.extensions[{at}].payload", at < carried.extensions_before_compaction
+        yield PlacedExtension(extension.domain, extension.payload, place, path, None, stale)
 
 
 def _of(entry: LogEntry, place: Damage) -> Iterator[PlacedExtension]:

@@ -54,7 +54,8 @@ class RestoredState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``entries_count`` counts the lines of this segment alone (blank ones too), as ``head.entries`` does.
     ``usage_before_compaction`` is how many leading records of ``usage_history`` measured a history since compacted
-    away. ``pending_tool_calls`` are the calls without a result, oldest first. ``damage`` lists what ``salvage=True``
+    away, ``extensions_before_compaction`` how many leading ``extensions`` were recorded before that.
+    ``pending_tool_calls`` are the calls without a result, oldest first. ``damage`` lists what ``salvage=True``
     skipped, ``torn_bytes`` counts uncommitted bytes seen at the tail, ``unknown_entries`` the entries of later kinds.
     """
 
@@ -68,6 +69,7 @@ class RestoredState(msgspec.Struct, frozen=True, kw_only=True):
     usage_history: tuple[UsageRecord, ...] = ()
     usage_before_compaction: int = 0
     extensions: tuple[ExtensionRecord, ...] = ()
+    extensions_before_compaction: int = 0
     pod_scope: PodScope | None = None
     user_segments: tuple[tuple[InputSegment, ...], ...] = ()
     pending_tool_calls: tuple[ToolCall, ...] = ()

@@ -17,7 +17,8 @@ a function     what it returns                 (without ``key``) it gets the tup
 
 With ``key``, the name of a text field, the value is a dict: such a value for each key, in order of first appearance.
 
-Extensions are part of the state, so a value survives restart, forks, copies and compactions as they do. A payload that
+Extensions are part of the state, so a value survives restart, forks, copies and compactions as they do; with
+``carried=False``, a compaction begins it anew (its records stay on file, and count no more). A payload that
 is no record of the type is damage: an error that names it, or listed and skipped with ``salvage=True``. A later version
 may add fields; they are ignored. Where a skipped record could have been a refusal (an unknown status), the domain says
 with ``closed`` what stands in its place, given what stood before it (None: nothing), of its key or, if that cannot be
@@ -61,30 +62,35 @@ class Domain(Generic[T, V]):
         InvalidEntry: the name is no domain, or the library's own.
     """
 
-    __slots__ = ("adds", "closed", "fold", "key", "name", "record_type")
+    __slots__ = ("adds", "carried", "closed", "fold", "key", "name", "record_type")
 
     @overload
     def __init__(
-        self: "Domain[T, tuple[T, ...]]", name: str, record_type: type[T], *, fold: Literal["append"], key: None = None
-    ) -> None: ...
+        self: "Domain[T, tuple[T, ...]]", name: str, record_type: type[T], *, fold: Literal["append"],
+        key: None = None, carried: bool = True,
+    ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: "Domain[T, dict[str, tuple[T, ...]]]", name: str, record_type: type[T], *, fold: Literal["append"],
-        key: str,
+        key: str, carried: bool = True,
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: "Domain[T, T | None]", name: str, record_type: type[T], *, fold: Literal["last", "merge", "sum"],
         key: None = None, adds: Sequence[str] = (), closed: Callable[[T | None], T | None] | None = None,
+        carried: bool = True,
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: "Domain[T, dict[str, T]]", name: str, record_type: type[T], *,
         fold: Literal["last_by_key", "merge", "sum"], key: str, adds: Sequence[str] = (),
         closed: Callable[[T | None], T | None] | None = None,
+        carried: bool = True,
     ) -> None: ...  # fmt: skip
     @overload
-    def __init__(self, name: str, record_type: type[T], *, fold: Callable[[tuple[T, ...]], V]) -> None: ...
+    def __init__(
+        self, name: str, record_type: type[T], *, fold: Callable[[tuple[T, ...]], V], carried: bool = True
+    ) -> None: ...
     def __init__(
         self,
         name: str,
@@ -94,6 +100,7 @@ class Domain(Generic[T, V]):
         key: str | None = None,
         adds: Sequence[str] = (),
         closed: Callable[[T | None], T | None] | None = None,
+        carried: bool = True,
     ) -> None:
         check_domain(name)
         check_type(name, record_type)
@@ -114,6 +121,7 @@ class Domain(Generic[T, V]):
         self.key = key
         self.adds = frozenset(adds)
         self.closed = closed
+        self.carried = carried
 
     def __repr__(self) -> str:
         return f"Domain({self.name!r}, {self.record_type.__name__}, fold={self.fold!r})"
@@ -212,7 +220,7 @@ class Domain(Generic[T, V]):
         records: list[Placed[T]] = []
         malformed: list[Damage] = []
         for found in placed_extensions(store, parse_id(session_id), parse_id(segment_id), damage):
-            if found.domain == self.name:
+            if found.domain == self.name and (self.carried or not found.stale):
                 place = found.place
                 try:
                     value = self.read_payload(own(found.payload), found.json_path)
@@ -227,7 +235,9 @@ class Domain(Generic[T, V]):
         return Found(tuple(records), (*damage, *malformed))
 
     def _positions(self, state: RestoredState) -> list[int]:
-        return [index for index, extension in enumerate(state.extensions) if extension.domain == self.name]
+        start = 0 if self.carried else state.extensions_before_compaction
+        found = enumerate(state.extensions)
+        return [index for index, extension in found if index >= start and extension.domain == self.name]
 
     def _record_at(self, state: RestoredState, index: int) -> T:
         return self.read_payload(own(state.extensions[index].payload), f"$.extensions[{index}].payload")

@@ -50,6 +50,7 @@ class Folded:
     usage: list[sl.UsageRecord] = field(default_factory=list)
     usage_before_compaction: int = 0
     extensions: list[tuple[str, Any]] = field(default_factory=list)
+    extensions_before_compaction: int = 0
     pod_scope: sl.PodScope | None = None
     user_segments: list[tuple[Any, ...]] = field(default_factory=list)
     pending: list[sl.ToolCall] = field(default_factory=list)
@@ -67,6 +68,7 @@ def folded(state: sl.RestoredState) -> Folded:
         usage=list(state.usage_history),
         usage_before_compaction=state.usage_before_compaction,
         extensions=[(domain, payload) for domain, payload in state.extensions],
+        extensions_before_compaction=state.extensions_before_compaction,
         pod_scope=state.pod_scope,
         user_segments=list(state.user_segments),
         pending=list(state.pending_tool_calls),
@@ -217,6 +219,7 @@ class Oracle:
             history=new.history,
             pending=new.pending,
             usage_before_compaction=len(before.usage),
+            extensions_before_compaction=len(before.extensions),
             unknown=0,
         )
         self.create(self.logs[segment_id].session_id, child_id, base)

@@ -148,6 +148,7 @@ def carried() -> SearchStrategy[Carried]:
         usage_before_compaction=counts(),
         user_segments=tuples(tuples(input_segments(), 2), 2),
         extensions=_extensions(),
+        extensions_before_compaction=counts(),
         unknown=tuples(unknown_entries().map(lambda entry: msgspec.Raw(entry.raw.strip())), 2),
     )
 

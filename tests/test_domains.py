@@ -200,6 +200,40 @@ def test_what_was_rolled_back_is_no_part_of_the_value_and_a_redo_brings_it_back(
         agree(SUMMED, store, writer.session_id, writer.segment_id, tally(count=added, weight=added)(records))
 
 
+SINCE = Domain("test.since", Note, fold="append", carried=False)
+
+
+@both
+@given(*[st.lists(notes, max_size=3)] * 3)
+def test_what_is_not_carried_ends_at_a_compaction_and_not_at_a_fork(
+    open_store: OpenStore, first: list[Note], second: list[Note], third: list[Note]
+) -> None:
+    with open_store() as store, sl.SegmentWriter.create(store) as writer:
+
+        def record(records: list[Note]) -> None:
+            for record in records:
+                for domain in (SINCE, NOTES):
+                    domain.record(writer, record)
+
+        def everywhere(since: list[Note], all_of_them: list[Note]) -> None:
+            ends = [writer.fork_at_entry(writer.head.entries, copy_history=copied) for copied in (False, True)]
+            ends.append(sl.fork_at_entry(store, writer.session_id, ends[1], 1, copy_history=True))
+            for segment_id in (writer.segment_id, *ends):
+                agree(SINCE, store, writer.session_id, segment_id, tuple(since))
+                agree(NOTES, store, writer.session_id, segment_id, tuple(all_of_them))
+            assert SINCE.value(writer.state) == tuple(since)
+
+        record(first)
+        everywhere(first, first)
+        writer.compact(sl.SegmentStartState())
+        everywhere([], first)
+        record(second)
+        everywhere(second, first + second)
+        writer.compact(sl.SegmentStartState())
+        record(third)
+        everywhere(third, first + second + third)
+
+
 def test_records_of_one_batch_and_those_that_came_with_an_input_count(store: sl.Store) -> None:
     with sl.SegmentWriter.create(store) as writer:
         with writer.batch():

@@ -119,6 +119,7 @@ def test_what_is_carried_is_there_from_the_beginning() -> None:
         usage_before_compaction=1,
         user_segments=((TextInput("a"),), ()),
         extensions=(SessionExtension("memory", {"a": 1}), SessionExtension("pod.scope", scope)),
+        extensions_before_compaction=1,
     )
     state = collect_state([msgspec.structs.replace(START, carried=carried)])
 
@@ -129,6 +130,7 @@ def test_what_is_carried_is_there_from_the_beginning() -> None:
         usage_before_compaction=1,
         user_segments=((TextInput("a"),), ()),
         extensions=(ExtensionRecord("memory", {"a": 1}), ExtensionRecord("pod.scope", scope)),
+        extensions_before_compaction=1,
         pod_scope=PodScope((ScopeRule("t", "read", True),)),
     )
 

@@ -316,6 +316,7 @@ def test_forks_and_compactions_carry_everything_but_the_history(store: sl.Store,
         state = sl.restore(store, session_id, segment_id)
         assert state.history == (sl.Message.user("so far"),)
         assert state.usage_before_compaction == len(state.usage_history) == 2
+        assert state.extensions_before_compaction == len(state.extensions) > 0
         assert state.system_prompt == "summary"
 
 

@@ -66,6 +66,7 @@ def compact(stage: Stage) -> None:
             history=new.history,
             pending=[],
             usage_before_compaction=len(voice.state.usage),
+            extensions_before_compaction=len(voice.state.extensions),
         )
         voice.change("compact", lambda w: w.compact(SHORTER), after)
         turn(voice)
