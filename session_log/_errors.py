@@ -5,6 +5,7 @@
     │   ├── InvalidId             a text that is no UUID where an id belongs
     │   ├── InvalidName           a pod name that could not be a file name
     │   ├── InvalidEntry          a value that would not read back the same
+    │   ├── RedactionFailed       a redact= hook that raised, or returned no text (exported by session_log.redaction)
     │   ├── InvalidCut            a fork, rollback or restore at a place that is no cut
     │   ├── SegmentExists         create on an id that is taken
     │   ├── HeadMoved             the log is not where the writer believed
@@ -73,6 +74,15 @@ class InvalidEntry(CallerError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class RedactionFailed(CallerError):
+    """A ``redact=`` hook did not do its part; nothing was written. ``path`` names the text, which is not told."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: the redact= hook {reason}; nothing was written")
         self.path = path
         self.reason = reason
 

@@ -16,6 +16,7 @@ from session_log._lineage import Restored, Span, last_line_of, lineage, restore_
 from session_log._reader import read_blocks, where
 from session_log._remembered import Remembered
 from session_log._rollback import BadRollback, effective_order
+from session_log._shape import Shape, prepare_shaped
 from session_log._store import Store
 from session_log._tree import MAX_FORK_DEPTH, Cut, Cuts, cuts_of, nearest_turns, refuse_bad_cut, tail_hash
 
@@ -128,6 +129,7 @@ def fork_from(
     copy_history: bool = False,
     anywhere: bool = False,
     byte_offset: int | None = None,
+    shape: Shape | None = None,
 ) -> str:
     """Create a child of a segment's first ``entries`` lines, which end at ``byte_offset``, if that is known.
 
@@ -143,7 +145,7 @@ def fork_from(
     if not anywhere:
         refuse_bad_cut(cuts, where(store, session_id, segment_id), entries)
     if copy_history:
-        return _fork_alone(store, session_id, segment_id, entries)
+        return _fork_alone(store, session_id, segment_id, entries, shape)
     if cuts.depth is None:
         cuts.depth = len(lineage(store, session_id, segment_id))
     if cuts.depth > MAX_FORK_DEPTH:
@@ -156,7 +158,7 @@ def fork_from(
     origin = SegmentOrigin(segment_id, before.turn_at(entries), entries, end, tail_hash(line))
     start = cuts.start
     prompt = start.system_prompt if start is not None else None
-    return create_child(store, session_id, origin, prompt, before.config_at(entries)).segment_id
+    return create_child(store, session_id, origin, prompt, before.config_at(entries), shape=shape).segment_id
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -175,6 +177,8 @@ def create_child(
     config: RequestConfig,
     lines: Sequence[bytes] = (),
     ts: int = 0,
+    *,
+    shape: Shape | None = None,
 ) -> Child:
     """Create a segment that goes on from ``origin``, with ``lines`` in it from the beginning."""
     segment_id = new_segment_id(after=origin.segment_id)
@@ -188,6 +192,10 @@ def create_child(
         v=FORMAT_VERSION,
     )
     line = encode_struct(entry)  # every part of it was read, or checked, before
+    if shape is not None:
+        line, shaped = prepare_shaped(entry, shape)
+        assert isinstance(shaped, SegmentStart)
+        entry = shaped
     settle = getattr(store, "settle", None)
     if settle is not None:
         settle(session_id, origin.segment_id)  # a reference must not survive a power cut that its parent does not
@@ -228,7 +236,7 @@ def _gather(gathered: Inlined, store: Store, session_id: str, span: Span) -> Non
             gathered.add(entry, line)
 
 
-def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int) -> str:
+def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, shape: Shape | None = None) -> str:
     """Create a child with the history inline: the reference's own form, readable by any reader of the format."""
     gathered, restored = inlined(store, session_id, segment_id, entries)
     state = restored.state
@@ -249,6 +257,8 @@ def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int) ->
         raise InvalidEntry(
             "$.history", f"the line would have {len(line)} bytes, at most {MAX_LINE_BYTES}; fork by reference"
         )
+    if shape is not None:
+        line = prepare_shaped(entry, shape)[0]
     store.create_segment(session_id, child, [line])
     return child
 

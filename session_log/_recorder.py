@@ -6,7 +6,7 @@ the state; what is in the state is on file.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from session_log._appender import StoreAppender
@@ -29,13 +29,12 @@ from session_log._frame import batch_of, framed, unmarked
 from session_log._lineage import Restored, restore_span
 from session_log._recorded import MAX_FRESH, Recorded
 from session_log._recording import recordable
+from session_log._shape import Shape
 from session_log._state import Head, RestoredState
 from session_log._store import Appender, AppenderSource, Store
 from session_log._tree import MAX_FORK_DEPTH, tail_hash
 
 OnConflict = Literal["fork", "raise"]
-Shape = Callable[[LogEntry], LogEntry]
-"""What every entry goes through before it is encoded: redaction, for one. It may raise, and nothing is written then."""
 FINAL: Final[frozenset[type]] = frozenset((TurnEnd, RunCompleted, RunErrored))
 
 
@@ -250,7 +249,8 @@ class Recorder(Recorded):
         in_doubt = getattr(self._store, "is_in_doubt", None)
         if self._depth > MAX_FORK_DEPTH or (in_doubt is not None and in_doubt(self._session_id, self._segment_id)):
             # too long a chain to refer to, or its last link may break: the fork stands alone, the chain begins anew
-            child = fork_from(self._store, self._session_id, self._segment_id, length, copy_history=True, anywhere=True)
+            ids, shape = (self._session_id, self._segment_id), self._shape
+            child = fork_from(self._store, *ids, length, copy_history=True, anywhere=True, shape=shape)
             self._go_on_in(child, depth=1)
             return self._append_many([unmarked(line) for line in lines], list(entries))
         try:
@@ -259,9 +259,8 @@ class Recorder(Recorded):
             self._close(exc.reason)
             raise
         origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(self._last_line()))
-        made = create_child(
-            self._store, self._session_id, origin, fold.system_prompt, fold.config, lines, self._last_ts()
-        )
+        ts, prompt, config = self._last_ts(), fold.system_prompt, fold.config
+        made = create_child(self._store, self._session_id, origin, prompt, config, lines, ts, shape=self._shape)
         self._guarded, self._moving = True, (made.segment_id, self._depth + 1)
         self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id

@@ -15,6 +15,7 @@ from session_log._forking import fork_from, inlined, locate
 from session_log._ids import parse_id
 from session_log._lineage import restore_span
 from session_log._reader import head_at, read_blocks, read_start, where
+from session_log._shape import Shape, prepare_shaped
 from session_log._state import Damage, Head, RestoredState, SegmentStartState
 from session_log._store import Repairable, Store
 
@@ -42,10 +43,11 @@ def create_segment(store: Store, state: SegmentStartState = SegmentStartState())
     return begin(store, state)[:2]
 
 
-def begin(store: Store, state: SegmentStartState) -> tuple[str, str, bytes]:
+def begin(store: Store, state: SegmentStartState, shape: Shape | None = None) -> tuple[str, str, bytes]:
     """Start a new session with one segment and return (session_id, segment_id, its line)."""
     session_id, segment_id = new_session_id(), new_segment_id()
-    line = prepare(start_entry(session_id, state))[0]
+    entry = start_entry(session_id, state)
+    line = prepare(entry)[0] if shape is None else prepare_shaped(entry, shape)[0]
     store.create_segment(session_id, segment_id, [line])
     return session_id, segment_id, line
 
@@ -85,7 +87,14 @@ def create_compacted_segment(
 
 
 def compact_from(
-    store: Store, state: SegmentStartState, session_id: str, source: str, entries: int | None, source_turn_count: int
+    store: Store,
+    state: SegmentStartState,
+    session_id: str,
+    source: str,
+    entries: int | None,
+    source_turn_count: int,
+    *,
+    shape: Shape | None = None,
 ) -> tuple[str, bytes]:
     """Compact the first ``entries`` lines of a segment (None: all); return the new segment's id and line."""
     gathered, restored = inlined(store, session_id, source, entries)
@@ -101,7 +110,7 @@ def compact_from(
         turn_count=source_turn_count,
         carried=gathered.carried(compacted=True),
     )
-    line = prepare(entry)[0]
+    line = prepare_shaped(entry, shape)[0]
     store.create_segment(session_id, segment_id, [line])
     return segment_id, line
 
@@ -204,20 +213,37 @@ def head(store: Store, session_id: str, segment_id: str) -> Head:
 # ── fork ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fork_at(store: Store, session_id: str, segment_id: str, at_turn_index: int, *, copy_history: bool = False) -> str:
+def fork_at(
+    store: Store,
+    session_id: str,
+    segment_id: str,
+    at_turn_index: int,
+    *,
+    copy_history: bool = False,
+    shape: Shape | None = None,
+) -> str:
     """Fork after a turn (0: right after the start) and return the new segment's id; the source is not touched.
 
     By reference: one line is written, nothing is copied. With ``copy_history``, the history stands in the new segment.
+    ``shape``: what that line goes through first, as in a writer that redacts.
 
     Raises:
         InvalidCut: there is no such turn, or the cut would part a tool call from its result; names the nearest.
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
     source, cut = locate(store, session_id, segment_id, at_turn_index)
-    return fork_from(store, session_id, source, cut.entries, copy_history=copy_history)
+    return fork_from(store, session_id, source, cut.entries, copy_history=copy_history, shape=shape)
 
 
-def fork_at_entry(store: Store, session_id: str, segment_id: str, entries: int, *, copy_history: bool = False) -> str:
+def fork_at_entry(
+    store: Store,
+    session_id: str,
+    segment_id: str,
+    entries: int,
+    *,
+    copy_history: bool = False,
+    shape: Shape | None = None,
+) -> str:
     """Fork after the first ``entries`` lines of this segment and return the new segment's id.
 
     Raises:
@@ -225,7 +251,7 @@ def fork_at_entry(store: Store, session_id: str, segment_id: str, entries: int, 
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
     _check_count(store, session_id, segment_id, entries)
-    return fork_from(store, session_id, segment_id, entries, copy_history=copy_history)
+    return fork_from(store, session_id, segment_id, entries, copy_history=copy_history, shape=shape)
 
 
 def ensure_head_or_fork(store: Store, head: Head) -> Head:

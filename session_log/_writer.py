@@ -5,7 +5,7 @@ What it does is in two parts: the recorder gets entries behind the position; the
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from session_log import _entries as e
 from session_log import _recording as make
@@ -22,11 +22,15 @@ from session_log._items import Item, ToolResult
 from session_log._lineage import begun, lineage, restore_span
 from session_log._quick import QuickRecorder
 from session_log._recorder import OnConflict
+from session_log._shape import in_turn
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem
 from session_log._trace import TraceEntry
 from session_log._tree import refuse_bad_cut
+
+if TYPE_CHECKING:
+    from session_log._redact import Redact, Redaction
 
 
 def check_policy(on_conflict: str) -> None:
@@ -39,11 +43,19 @@ def check_policy(on_conflict: str) -> None:
         raise CallerError(f"on_conflict={on_conflict!r}: is neither 'fork' nor 'raise'")
 
 
+def redaction_of(redact: "Redact") -> "Redaction":
+    """Return the stage that a ``redact=`` hook makes; the first of all stages, so that no other one sees the text."""
+    from session_log._redact import Redaction
+
+    return Redaction(redact)
+
+
 class SegmentWriter(QuickRecorder):
     """Record into one segment. Safe for threads; a context manager. Make one with :meth:`create` or :meth:`resume`."""
 
     _traces = False
     _trace_failed = False
+    _redaction: "Redaction | None" = None
 
     @classmethod
     def create(
@@ -54,12 +66,15 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        redact: "Redact | None" = None,
     ) -> "SegmentWriter":
-        """Start a new session with one segment, and write to it."""
+        """Start a new session with one segment, and write to it. The keywords are those of :meth:`resume`."""
         check_policy(on_conflict)
-        restored = begun(*verbs.begin(store, state))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1)
-        writer._traces = trace
+        redaction = None if redact is None else redaction_of(redact)
+        shape = None if redaction is None else in_turn(redaction)
+        restored = begun(*verbs.begin(store, state, shape))
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape)
+        writer._traces, writer._redaction = trace, redaction
         return writer
 
     @classmethod
@@ -72,12 +87,14 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        redact: "Redact | None" = None,
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
         ``exclusive`` keeps others from appending until :meth:`close`. ``on_conflict``: what to do when somebody else
         wrote or holds the segment, ``"fork"`` or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
-        :meth:`trace_event` and :meth:`trace_lifecycle` on.
+        :meth:`trace_event` and :meth:`trace_lifecycle` on. ``redact``, from text to text, sees every text before it is
+        on file, in the trace too (see :mod:`session_log.redaction`); what it says is also what :attr:`state` has.
 
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
@@ -86,8 +103,10 @@ class SegmentWriter(QuickRecorder):
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth)
-        writer._traces = trace
+        redaction = None if redact is None else redaction_of(redact)
+        shape = None if redaction is None else in_turn(redaction)
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape)
+        writer._traces, writer._redaction = trace, redaction
         return writer
 
     def batch(self) -> "Batch":
@@ -200,7 +219,7 @@ class SegmentWriter(QuickRecorder):
                 if policy == "raise":
                     raise
                 # somebody else has written: a fork at that place is the same state
-                child = fork_from(self._store, self._session_id, self._segment_id, to_entries)
+                child = fork_from(self._store, self._session_id, self._segment_id, to_entries, shape=self._shape)
                 try:
                     self._go_on_in(child, depth=self._depth + 1)
                 except SessionLogError as exc:
@@ -216,16 +235,15 @@ class SegmentWriter(QuickRecorder):
         """Fork after a turn and return the new segment's id; this writer stays where it is."""
         with self._lock:
             self._settle()
-            return verbs.fork_at(
-                self._store, self._session_id, self._segment_id, at_turn_index, copy_history=copy_history
-            )
+            ids = self._session_id, self._segment_id
+            return verbs.fork_at(self._store, *ids, at_turn_index, copy_history=copy_history, shape=self._shape)
 
     def fork_at_entry(self, entries: int, *, copy_history: bool = False) -> str:
         """Fork after the first ``entries`` lines and return the new segment's id; this writer stays where it is."""
         with self._lock:
             self._settle()
             return verbs.fork_at_entry(
-                self._store, self._session_id, self._segment_id, entries, copy_history=copy_history
+                self._store, self._session_id, self._segment_id, entries, copy_history=copy_history, shape=self._shape
             )
 
     def compact(self, state: SegmentStartState) -> str:
@@ -234,7 +252,7 @@ class SegmentWriter(QuickRecorder):
             self._settle()
             turns = self._turn_count()
             made, line = verbs.compact_from(
-                self._store, state, self._session_id, self._segment_id, self._position[0], turns
+                self._store, state, self._session_id, self._segment_id, self._position[0], turns, shape=self._shape
             )
             self._go_on_in(made, depth=1, restored=begun(self._session_id, made, line))
             return made
@@ -257,7 +275,8 @@ class SegmentWriter(QuickRecorder):
         try:
             with self._lock:
                 turn = self._turn_count()
-            make.append_trace(self._store, self._session_id, self._segment_id, entry_of(turn))
+            entry = entry_of(turn) if self._redaction is None else self._redaction(entry_of(turn))
+            make.append_trace(self._store, self._session_id, self._segment_id, entry)
         except (SessionLogError, OSError) as exc:
             if not self._trace_failed:
                 self._trace_failed = True
