@@ -10,6 +10,7 @@
 Where a segment is wanted and a session is named, its active segment is meant.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -70,7 +71,8 @@ class Address(NamedTuple):
         if self.segment_id is not None:
             return self.segment_id
         if isinstance(self.store, FsStore):
-            return active_segment(self.store, self.session_id)
+            with contextlib.suppress(CorruptSegment):  # then nobody knows what is active
+                return active_segment(self.store, self.session_id)
         return self.store.list_segments(self.session_id)[0]
 
 
@@ -238,13 +240,17 @@ def _pod(store: FsStore, name: str) -> Iterator[_Target]:
 
 def _unknown(store: FsStore, text: str) -> NotFound | CallerError:
     digits = text.replace("-", "").lower()
-    if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
-        beginning = sum(found.replace("-", "").startswith(digits) for found in store.list_sessions())
-        if beginning:
-            return CallerError(
-                f"{text!r}: is how {beginning} session ids begin; ids begin with the time, and do not tell apart what "
-                f"was made in the same minute: give digits of the end"
-            )
-    if _HEX.match(text) and len(digits) < MIN_SUFFIX_DIGITS:
+    if not _HEX.match(text):
+        return NotFound(f"{text!r:.200}", "no title, key or pod is that")
+    if len(digits) < MIN_SUFFIX_DIGITS:
         return NotFound(f"{text!r}", f"the end of an id has at least {MIN_SUFFIX_DIGITS} digits")
-    return NotFound(f"{text!r:.200}", "no id, end of an id, title, key or pod is that")
+    ids = [found.replace("-", "") for found in store.list_sessions()]
+    beginning = sum(found.startswith(digits) for found in ids)
+    if beginning:
+        return CallerError(
+            f"{text!r}: is how {beginning} session ids begin; ids begin with the time, and what was made in the same "
+            "minute begins alike: give digits of the end"
+        )
+    inside = sum(digits in found for found in ids)
+    hint = f"; {inside} ids have it inside: give digits of the end" if inside else ""
+    return NotFound(f"{text!r:.200}", f"no id, end of an id, title, key or pod is that{hint}")

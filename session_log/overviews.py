@@ -39,11 +39,15 @@ _TELLING: Final = tuple(
 """How the lines begin that say how many turns there are, and whether a run is open."""
 
 
+LOOK_BACK_BYTES: Final = 1 << 18
+"""How far from the end a run is looked for once a turn was found: who records no runs has no open one."""
+
+
 class SegmentOverview(msgspec.Struct, frozen=True, kw_only=True):
     """A segment, as its first and last lines tell of it.
 
-    ``turns`` includes those before it. ``run_open``: an ``invoke`` without the end of a run behind it: the run goes on,
-    or was interrupted. ``held_by`` says which living process holds it exclusively. Times are milliseconds, UTC.
+    ``turns`` includes those before it. ``run_open``: the last run did not come to its end: it goes on, or was
+    interrupted. ``held_by`` says which living process holds it exclusively. Times are milliseconds, UTC.
     """
 
     session_id: str
@@ -90,17 +94,19 @@ def read_segment_overview(store: Store, session_id: str, segment_id: str) -> Seg
     start = read_start(store, session_id, segment_id)
     path = where(store, session_id, segment_id)
     last_ts, turns, run_open = start.ts, None, None
+    seen = 0
     for at, line in enumerate(_lines_back(store, session_id, segment_id)):
-        if turns is not None and run_open is not None:
+        if turns is not None and (run_open is not None or seen > LOOK_BACK_BYTES):
             break
+        seen += len(line) + 1
         if at == 0 or line.startswith(_TELLING) or not line.startswith(b'{"kind"'):
             entry = _entry(line, path)
             last_ts = max(last_ts, ts_of(entry)) if at == 0 else last_ts
             match entry:
                 case TurnEnd(turn_count=count) if turns is None:
                     turns = count
-                case RunCompleted() | RunErrored() if run_open is None:
-                    run_open = False
+                case RunCompleted(interrupted=value) | RunErrored(interrupted=value) if run_open is None:
+                    run_open = value
                 case Invoke() if run_open is None:
                     run_open = True
                 case Extension(domain=e.ROLLBACK_DOMAIN):

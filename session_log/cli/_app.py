@@ -12,6 +12,8 @@ from session_log import SessionLogError
 from session_log.cli._exits import Exit, code_of
 from session_log.cli._output import escaped
 
+COMPLETE: Final = "_SESSION_LOG_COMPLETE"
+"""The variable in which a shell asks for completions."""
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("ls", "List sessions by last activity, or the segments of one."),
     "cat": ("cat", "Print the committed lines of segments as they are."),
@@ -78,7 +80,11 @@ def group(ctx: click.Context, /, **given: Any) -> None:
 def run(args: Sequence[str]) -> int:
     """Run a command and return its code; say on standard error what went wrong."""
     try:
-        code = group.main(args=list(args), prog_name="session-log", standalone_mode=False)
+        if COMPLETE in os.environ:
+            group.main(args=list(args), prog_name="session-log", complete_var=COMPLETE)
+        # (click's own main answers a closed pipe with 1, and an interrupt with an empty line)
+        with group.make_context("session-log", list(args)) as context:
+            code = group.invoke(context)
         sys.stdout.flush()
         return int(code or Exit.YES)
     except click.exceptions.Exit as exc:

@@ -3,6 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
+from session_log.cli._app import COMPLETE
 from session_log.cli._options import examples
 
 
@@ -20,4 +21,4 @@ def completion_command(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     group = ctx.find_root().command
-    click.echo(kind(group, {}, "session-log", "_SESSION_LOG_COMPLETE").source())
+    click.echo(kind(group, {}, "session-log", COMPLETE).source())
