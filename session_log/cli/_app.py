@@ -17,6 +17,7 @@ COMPLETE: Final = "_SESSION_LOG_COMPLETE"
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("ls", "List sessions by last activity, or the segments of one."),
     "cat": ("cat", "Print the committed lines of segments as they are."),
+    "state": ("state", "Print the state that a segment restores to, or the messages to send."),
     "path": ("path", "Print the path of a segment's file."),
     "completion": ("completion", "Print the completion script for a shell."),
 }

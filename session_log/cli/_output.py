@@ -77,8 +77,12 @@ class Output:
 
     def record(self, value: object, **more: object) -> None:
         """Print one JSON object; ``value`` is a struct or a dict of what JSON can say."""
-        fields = msgspec.to_builtins(value, enc_hook=_foreign)
-        sys.stdout.buffer.write(dumps({"v": JSON_VERSION, **fields, **more}) + b"\n")
+        sys.stdout.buffer.write(dumps({"v": JSON_VERSION, **self.plain(value), **more}) + b"\n")
+
+    def plain(self, value: object) -> dict[str, Any]:
+        """Return a struct as what JSON can say."""
+        fields: dict[str, Any] = msgspec.to_builtins(value, enc_hook=_foreign)
+        return fields
 
     def bytes(self, data: bytes) -> None:
         """Print bytes as they are."""
