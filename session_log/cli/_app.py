@@ -16,8 +16,10 @@ COMPLETE: Final = "_SESSION_LOG_COMPLETE"
 """The variable in which a shell asks for completions."""
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("ls", "List sessions by last activity, or the segments of one."),
+    "tree": ("tree", "Draw the fork tree of a session."),
     "cat": ("cat", "Print the committed lines of segments as they are."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
+    "fork": ("fork", "Fork after a turn or line. Writes."),
     "path": ("path", "Print the path of a segment's file."),
     "completion": ("completion", "Print the completion script for a shell."),
 }

@@ -100,6 +100,12 @@ class AddressType(click.ParamType[str]):
 REF: Final = AddressType()
 
 
+def writes(function: Command) -> Command:
+    """Give a command that writes ``--dry-run`` and ``-y``."""
+    dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+    return dry_run(click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function))
+
+
 def times(function: Command) -> Command:
     """Give a command ``--since`` and ``--until``."""
     since = click.option("--since", type=Moment(), help="Not before: ISO 8601, or 2h, 28d ago.")

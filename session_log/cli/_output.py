@@ -104,15 +104,9 @@ class Output:
         click.echo(f"session-log: {message}", err=True)
 
     def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask before something is changed; without a terminal to ask on, ``-y`` is the answer or there is none.
-
-        Raises:
-            UsageError: there is nobody to ask.
-        """
-        if yes:
+        """Ask on a terminal whether to go on; a script that calls a command that writes has decided."""
+        if yes or not sys.stdin.isatty():
             return True
-        if not sys.stdin.isatty():
-            raise click.UsageError(f"{question} There is no terminal to ask on: give -y.")
         return click.confirm(question, err=True)
 
     def progress(self, label: str, total: int | None = None) -> "Progress":
