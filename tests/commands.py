@@ -29,8 +29,20 @@ class Ran(NamedTuple):
     err: str
 
 
-def command(*args: str | Path, env: dict[str, str] | None = None) -> list[str]:
+def command(*args: str | Path) -> list[str]:
     return [sys.executable, "-m", "session_log.cli", *map(str, args)]
+
+
+_INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def interruptible(*args: str | Path) -> list[str]:
+    """Return the command as it is in the foreground: a job in the background inherits that SIGINT is ignored."""
+    return [sys.executable, "-c", _INTERRUPTIBLE, *command(*args)]
 
 
 def run(*args: str | Path, root: Path | None = None, stdin: bytes = b"", env: dict[str, str] | None = None) -> Ran:

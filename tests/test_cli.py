@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import session_log as sl
-from commands import ESCAPES, FORK, ODD, OPEN, OTHER, ROOT, SESSION, STRANGE, command, run, sample
+from commands import ESCAPES, FORK, ODD, OPEN, OTHER, ROOT, SESSION, STRANGE, command, interruptible, run, sample
 from session_log.cli._app import COMMANDS
 from session_log.facts import set_facts
 
@@ -200,17 +199,8 @@ def test_a_closed_pipe_is_no_error(root: Path, tmp_path: Path) -> None:
     assert (process.returncode, said) == (0, b"")
 
 
-INTERRUPTIBLE = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
 def test_ctrl_c_is_130_without_a_word() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *command("cat", "-")], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(interruptible("cat", "-"), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"{")

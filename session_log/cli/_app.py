@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("ls", "List sessions by last activity, or the segments of one."),
     "tree": ("tree", "Draw the fork tree of a session."),
     "cat": ("cat", "Print the committed lines of segments as they are."),
+    "tail": ("tail", "Print the last entries, and follow what comes."),
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
     "fork": ("fork", "Fork after a turn or line. Writes."),
