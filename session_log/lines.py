@@ -6,7 +6,10 @@
 >>> with SegmentWriter.create(store) as writer:
 ...     _ = writer.save_user_input("hello")
 ...     _ = writer.save_turn_end()
->>> [found.number for found in select(read_lines(store, *writer.head[:2]), Selection(kinds={"turn_end"}))]
+>>> [
+...     found.number
+...     for found in select(read_lines(store, writer.session_id, writer.segment_id), Selection(kinds={"turn_end"}))
+... ]
 [3]
 """
 

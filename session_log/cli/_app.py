@@ -17,6 +17,7 @@ COMPLETE: Final = "_SESSION_LOG_COMPLETE"
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("ls", "List sessions by last activity, or the segments of one."),
     "tree": ("tree", "Draw the fork tree of a session."),
+    "show": ("show", "Show a conversation to read."),
     "cat": ("cat", "Print the committed lines of segments as they are."),
     "tail": ("tail", "Print the last entries, and follow what comes."),
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
