@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tail": ("tail", "Print the last entries, and follow what comes."),
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
+    "export": ("export", "Export a conversation: lines that stand alone, Markdown, messages."),
     "fork": ("fork", "Fork after a turn or line. Writes."),
     "path": ("path", "Print the path of a segment's file."),
     "completion": ("completion", "Print the completion script for a shell."),
