@@ -138,3 +138,21 @@ def blocks(file: OpenFile, at: int, end: int, limit: int | None) -> Iterator[byt
             yield block
             at += len(block)
             size = BLOCK_BYTES if limit is None or limit > _FEW_LINES else _FEW_BYTES
+
+
+def lines_before(file: OpenFile, end: int) -> Iterator[bytes]:
+    """Yield the lines that end at ``end`` or before, last first; close the file at the end."""
+    window = _FEW_BYTES
+    with reported(file.path), file:
+        while end > 0:
+            start = max(0, end - window)
+            data = read_span(file.fd, start, end)
+            if len(data) != end - start:
+                raise CorruptSegment(file.path, 0, start + len(data), "got shorter while it was read; read it again")
+            cut = data.find(b"\n") + 1 if start else 0
+            if cut == len(data):
+                window *= 4  # a line longer than the window
+                continue
+            yield from reversed(data[cut:-1].split(b"\n"))
+            end = start + cut
+            window = min(window * 4, BLOCK_BYTES)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from session_log import _layout
-from session_log._committed import OpenFile, blocks, committed_end, count_lines, read_span, skip_lines
+from session_log._committed import OpenFile, blocks, committed_end, count_lines, lines_before, read_span, skip_lines
 from session_log._errors import NotFound, StoreUnavailable, UnsafePath
 from session_log._follow import follow_file
 from session_log._frame import check_counts, newlines
@@ -177,6 +177,15 @@ class FileReader:
         file = self._open(path)
         with _layout.reported(path):
             return read_span(file.fd, start, stop)
+
+    def lines_back(self, session_id: str, segment_id: str, end: int | None = None) -> Iterator[bytes]:
+        """Return the committed lines, last first, or those before byte ``end``; what is not asked for is not read."""
+        path = self._path(parse_id(session_id), parse_id(segment_id))
+        file = self._open(path)
+        if end is None:
+            with _layout.reported(path):
+                end = committed_end(file.fd, os.fstat(file.fd).st_size)
+        return lines_before(file, end)
 
     def last_line(self, session_id: str, segment_id: str) -> bytes:
         """Return the last committed line, found from the end."""

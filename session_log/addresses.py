@@ -1,0 +1,256 @@
+"""Addresses: what a person types to name a session, a segment, a line or a turn.
+
+    SESSION  SEG           an id, or at least four hexadecimal digits of its end
+    SEG:LINE               a line, counted from 1, as ``grep -n`` and ``sed -n`` count
+    SEG@TURN               the end of a turn; 0 is right after the start
+    title, key, pod        the title of a session (in any case), its external key, the name of a pod
+    path                   a segment file, in a store or anywhere else; ``-`` reads one from standard input
+    @last                  where the newest activity is
+
+Where a segment is wanted and a session is named, its active segment is meant.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+
+from session_log._clock import new_segment_id
+from session_log._codec import decode_line
+from session_log._entries import SegmentStart
+from session_log._errors import CallerError, CorruptSegment, InvalidEntry, InvalidId, InvalidName, NotFound
+from session_log._file_store import FsStore
+from session_log._frame import split_committed
+from session_log._ids import parse_id
+from session_log._layout import SEGMENT_SUFFIX, as_id, is_folder, unavailable
+from session_log._memory_store import MemoryStore
+from session_log._store import Store
+from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
+from session_log.keys import find_key
+from session_log.overviews import recent_sessions
+from session_log.pods import FsPodStore
+
+LAST: Final = "@last"
+STDIN: Final = "-"
+SHOWN_DIGITS: Final = 12
+"""How many digits of the end of an id are shown: the random part that no other id made in this millisecond shares."""
+MAX_STREAM_BYTES: Final = 1 << 30
+"""A segment read from a stream is kept in memory."""
+_PLACE: Final = re.compile(r"(?P<base>.+?)(?::(?P<line>\d{1,18})|@(?P<turn>\d{1,18}))\Z", re.DOTALL)
+_HEX: Final = re.compile(r"[0-9a-fA-F-]+\Z")
+
+
+class AmbiguousAddress(CallerError):
+    """A text names several things; ``candidates`` says which, newest first."""
+
+    def __init__(self, text: str, candidates: tuple[str, ...]) -> None:
+        listing = "".join(f"\n  {candidate}" for candidate in candidates)
+        super().__init__(f"{text!r:.200}: names {len(candidates)} things; give more digits, or a whole id:{listing}")
+        self.text = text
+        self.candidates = candidates
+
+
+class Address(NamedTuple):
+    """What a text names: a session of a store; one of its segments, if it names one; a line or turn of that."""
+
+    store: Store
+    session_id: str
+    segment_id: str | None = None
+    line: int | None = None
+    turn: int | None = None
+
+    def segment(self) -> str:
+        """Return the segment that is named, or the active one of the session.
+
+        Raises:
+            NotFound: the session has no segment.
+        """
+        if self.segment_id is not None:
+            return self.segment_id
+        if isinstance(self.store, FsStore):
+            with contextlib.suppress(CorruptSegment):  # then nobody knows what is active
+                return active_segment(self.store, self.session_id)
+        return self.store.list_segments(self.session_id)[0]
+
+
+class _Target(msgspec.Struct, frozen=True, order=True):
+    """What a text may name."""
+
+    session_id: str
+    segment_id: str
+    """Empty: the session as a whole."""
+    said: str = ""
+
+    def __str__(self) -> str:
+        kind, found = ("segment", self.segment_id) if self.segment_id else ("session", self.session_id)
+        return f"{kind} {found}" + (f" ({self.said})" if self.said else "")
+
+
+def short(found: str, *, full: bool = False) -> str:
+    """Return how an id is shown: its last twelve hexadecimal digits, or all of it."""
+    return found if full else found.replace("-", "")[-SHOWN_DIGITS:]
+
+
+def resolve(store: FsStore, text: str, *, stdin: bytes | None = None) -> Address:
+    """Return what ``text`` names; ``stdin`` is what ``-`` stands for. Writes nothing.
+
+    Raises:
+        NotFound: nothing is called so.
+        AmbiguousAddress: several things are; they are listed.
+        CallerError: it is no address.
+        CorruptSegment: a file named by its path is no segment.
+    """
+    if not isinstance(text, str) or not text:
+        raise CallerError(f"{text!r:.200}: is no address; give an id, a title, a path, or {LAST}")
+    if text == STDIN:
+        return _stream(stdin or b"", "standard input")
+    found = _PLACE.match(text)
+    if found is None:
+        return _base(store, text)
+    if not _HEX.match(found["base"]) and found["base"] not in (LAST, STDIN):
+        try:
+            return _base(store, text)  # a title may end like a place
+        except NotFound:
+            pass_on = found["base"]
+    else:
+        pass_on = found["base"]
+    base = _stream(stdin or b"", "standard input") if pass_on == STDIN else _base(store, pass_on)
+    line, turn = (int(found[name]) if found[name] is not None else None for name in ("line", "turn"))
+    if line == 0:
+        raise CallerError(f"{text!r:.200}: lines are counted from 1")
+    return base._replace(segment_id=base.segment(), line=line, turn=turn)
+
+
+def _base(store: FsStore, text: str) -> Address:
+    if text == LAST:
+        return _last(store)
+    if os.sep in text or text.endswith(SEGMENT_SUFFIX):
+        return _path(text)
+    try:
+        return _whole_id(store, parse_id(text))
+    except InvalidId:
+        pass_on = text
+    targets = sorted(set(_named(store, pass_on)), reverse=True)
+    if not targets:
+        raise _unknown(store, pass_on)
+    distinct = {(target.session_id, target.segment_id) for target in targets}
+    if len(distinct) > 1:
+        raise AmbiguousAddress(text, tuple(map(str, targets)))
+    target = targets[0]
+    return Address(store, target.session_id, target.segment_id or None)
+
+
+def _last(store: FsStore) -> Address:
+    """Return the session and segment with the newest line."""
+    found = recent_sessions(store, limit=1)
+    if not found:
+        raise NotFound(LAST, f"there is no session in {store.root}")
+    return Address(store, found[0].session_id, found[0].segment_id)
+
+
+def _path(text: str) -> Address:
+    path = os.path.abspath(text)
+    folder, name = os.path.split(path)
+    session_id, segment_id = as_id(os.path.basename(folder)), as_id(name.removesuffix(SEGMENT_SUFFIX))
+    if session_id is not None and segment_id is not None and name.endswith(SEGMENT_SUFFIX):
+        store = FsStore(os.path.dirname(folder))
+        if not store.exists(session_id, segment_id):
+            raise NotFound(path, "no such segment")
+        return Address(store, session_id, segment_id)
+    if (whole := as_id(name)) is not None and is_folder(path):
+        return Address(FsStore(folder), whole)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_STREAM_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(path, "no such file") from None
+    except IsADirectoryError:
+        raise CallerError(f"{path}: is a folder, and no session's; give it as the root") from None
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+    return _stream(data, path)
+
+
+def _stream(data: bytes, name: str) -> Address:
+    """Return a segment that lies in no store, in a store of its own in memory."""
+    if len(data) > MAX_STREAM_BYTES:
+        raise CallerError(f"{name}: has more than {MAX_STREAM_BYTES} bytes (MAX_STREAM_BYTES); put it into a store")
+    lines = split_committed(data)[0]
+    try:
+        start = decode_line(lines[0]) if lines else None
+    except InvalidEntry as exc:
+        raise CorruptSegment(name, 1, 0, str(exc)) from None
+    if not isinstance(start, SegmentStart):
+        raise CorruptSegment(name, 1, 0, "is no segment: the first line is no segment_start")
+    store, segment_id = MemoryStore(), new_segment_id()
+    store.adopt(start.session_id, segment_id, lines)
+    return Address(store, parse_id(start.session_id), segment_id)
+
+
+def _whole_id(store: FsStore, found: str) -> Address:
+    if is_folder(f"{store.root}/{found}"):
+        return Address(store, found)
+    session_id = store.lookup_session_of(found)
+    if session_id is None:
+        raise NotFound(found, "neither a session nor a segment has this id")
+    return Address(store, session_id, found)
+
+
+def _named(store: FsStore, text: str) -> Iterator[_Target]:
+    """Yield everything that is called ``text``."""
+    digits = text.replace("-", "").lower()
+    if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
+        yield from _ending(store, digits)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    keyed = find_key(store, text)
+    if keyed is not None:
+        yield _Target(keyed.session_id, "", "by its key")
+    for facts in find_sessions(store, text):
+        yield _Target(facts.session_id, "", f"{facts.title!r:.60}")
+    yield from _pod(store, text)
+
+
+def _ending(store: FsStore, digits: str) -> Iterator[_Target]:
+    for session_id in store.list_sessions():
+        if session_id.replace("-", "").endswith(digits):
+            yield _Target(session_id, "")
+        try:
+            segments = store.list_segments(session_id)
+        except NotFound:
+            continue  # deleted since it was listed
+        for segment_id in segments:
+            if segment_id.replace("-", "").endswith(digits):
+                yield _Target(session_id, segment_id)
+
+
+def _pod(store: FsStore, name: str) -> Iterator[_Target]:
+    try:
+        pod = FsPodStore(store.root).read_by_name(name)
+    except InvalidName:
+        return
+    if pod is not None and pod.active is not None:
+        yield _Target(pod.active.session_id, pod.active.segment_id or "", f"pod {name}")
+
+
+def _unknown(store: FsStore, text: str) -> NotFound | CallerError:
+    digits = text.replace("-", "").lower()
+    if not _HEX.match(text):
+        return NotFound(f"{text!r:.200}", "no title, key or pod is that")
+    if len(digits) < MIN_SUFFIX_DIGITS:
+        return NotFound(f"{text!r}", f"the end of an id has at least {MIN_SUFFIX_DIGITS} digits")
+    ids = [found.replace("-", "") for found in store.list_sessions()]
+    beginning = sum(found.startswith(digits) for found in ids)
+    if beginning:
+        return CallerError(
+            f"{text!r}: is how {beginning} session ids begin; ids begin with the time, and what was made in the same "
+            "minute begins alike: give digits of the end"
+        )
+    inside = sum(digits in found for found in ids)
+    hint = f"; {inside} ids have it inside: give digits of the end" if inside else ""
+    return NotFound(f"{text!r:.200}", f"no id, end of an id, title, key or pod is that{hint}")

@@ -1,0 +1,5 @@
+"""``python -m session_log.cli``."""
+
+from session_log.cli import main
+
+main()

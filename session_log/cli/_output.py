@@ -1,0 +1,168 @@
+"""What is printed where: data to standard output, everything else to standard error.
+
+Colour only on a terminal, or as asked; a pager only on a terminal. What comes from logs is printed with its control
+characters escaped: a log must not be able to move the cursor of who reads it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Final, Self
+
+import click
+import msgspec
+import orjson
+
+from session_log.addresses import short
+
+JSON_VERSION: Final = 1
+"""``"v"`` of every object that ``--json`` prints: additions keep it, whatever else changes raises it."""
+_CONTROL: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves cursors, rings bells, or turns the direction of text around."""
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` with its control characters escaped; tabs and newlines stay."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with control characters, tabs and newlines escaped, for a place in a line."""
+    return escaped(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def wants_color(mode: str, stream: IO[str]) -> bool:
+    """Tell whether to colour: as asked, else by ``NO_COLOR`` and ``FORCE_COLOR``, else on a terminal."""
+    if mode != "auto":
+        return mode == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+class Output:
+    """Where a command prints."""
+
+    def __init__(self, *, color: str = "auto", json: bool = False, raw: bool = False, full_ids: bool = False) -> None:
+        self.json = json
+        self.raw = raw
+        self.full_ids = full_ids
+        self.color = wants_color(color, sys.stdout) and not json
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether a person looks on."""
+        return sys.stdout.isatty() and not self.json
+
+    def id(self, found: str) -> str:
+        """Return how an id is shown."""
+        return short(found, full=self.full_ids)
+
+    def text(self, value: str, *, block: bool = False) -> str:
+        """Return text from a log as it may be printed; ``block``: on lines of its own."""
+        if self.raw:
+            return value
+        return escaped(value) if block else one_line(value)
+
+    def style(self, value: str, **how: Any) -> str:
+        """Return ``value`` in colour, if there is any."""
+        return click.style(value, **how) if self.color else value
+
+    def line(self, value: str = "") -> None:
+        """Print one line of data."""
+        sys.stdout.write(value.encode("utf-8", "backslashreplace").decode() + "\n")
+
+    def record(self, value: object, **more: object) -> None:
+        """Print one JSON object; ``value`` is a struct or a dict of what JSON can say."""
+        sys.stdout.buffer.write(dumps({"v": JSON_VERSION, **self.plain(value), **more}) + b"\n")
+
+    def plain(self, value: object) -> dict[str, Any]:
+        """Return a struct as what JSON can say."""
+        fields: dict[str, Any] = msgspec.to_builtins(value, enc_hook=_foreign)
+        return fields
+
+    def bytes(self, data: bytes) -> None:
+        """Print bytes as they are."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+
+    def lines(self, found: Iterable[str], *, page: bool = True) -> None:
+        """Print lines as they come; through a pager, if a person looks on and there are many."""
+        if page and self.is_terminal:
+            os.environ.setdefault("LESS", "FRX")
+            click.echo_via_pager((line + "\n" for line in found), color=self.color)
+            return
+        for line in found:
+            self.line(line)
+
+    def note(self, message: str) -> None:
+        """Say something that is no data."""
+        sys.stdout.flush()
+        click.echo(f"session-log: {message}", err=True)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask on a terminal whether to go on; a script that calls a command that writes has decided."""
+        if yes or not sys.stdin.isatty():
+            return True
+        return click.confirm(question, err=True)
+
+    def progress(self, label: str, total: int | None = None) -> "Progress":
+        """Return what shows on a terminal how far a long work has come."""
+        return Progress(label, total)
+
+
+class Progress:
+    """How far it has come, on standard error, if that is a terminal; a callable ``(done, total)``."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label = label
+        self._total = total
+        self._shown = sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show it."""
+        if not self._shown:
+            return
+        whole = total or self._total
+        text = f"{self._label} {done:,}" + (f" of {whole:,} ({100 * done // whole} %)" if whole else "")
+        if text != self._last:
+            self._last = text
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._last:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def dumps(value: object) -> bytes:
+    """Return compact JSON; of what orjson does not say, the escaped form."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # integers beyond 64 bits, lone surrogates
+        import json
+
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _foreign(value: object) -> Any:
+    raw = getattr(value, "raw", None)
+    if isinstance(raw, bytes):  # an item or entry of a kind that this version does not know
+        return orjson.loads(raw)
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield rows with their columns aligned; colour does not count as width."""
+    widths = [max(len(click.unstyle(row[at])) for row in rows) for at in range(len(rows[0]))] if rows else []
+    for row in rows:
+        cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,248 @@
+r"""Search: where a pattern occurs in what was said, line by line of the texts, not of the JSON around them.
+
+>>> from session_log import MemoryStore, SegmentWriter
+>>> from session_log.search import Query, search
+>>> store = MemoryStore()
+>>> with SegmentWriter.create(store) as writer:
+...     _ = writer.save_user_input('say "größer"\nand no more')
+>>> [(hit.line, hit.text) for hit in search(store, [(writer.session_id, writer.segment_id)], Query.of('"GRÖ', "iF"))]
+[(2, 'say "größer"')]
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from session_log._codec import ts_of
+from session_log._entries import LogEntry, SegmentStart, TurnEnd
+from session_log._errors import CallerError, InvalidEntry, NotFound
+from session_log._lineage import inherits, lineage
+from session_log._reader import read_blocks, where
+from session_log._state import Damage
+from session_log._store import Store
+from session_log._trace import decode_trace
+from session_log.lines import Selection, kind_of, matches
+from session_log.texts import Said, flat, texts_of
+
+MAX_PATTERN_CHARACTERS = 10_000
+"""A pattern is typed, or read from a file of words; what is longer is a mistake."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for. ``before`` and ``after``: how many entries around a hit; ``turn``: all entries of its turn.
+
+    ``most``: at most so many hits in a segment.
+    """
+
+    pattern: re.Pattern[str]
+    selection: Selection = Selection()
+    before: int = 0
+    after: int = 0
+    turn: bool = False
+    most: int | None = None
+
+    @classmethod
+    def of(cls, pattern: str, flags: str = "", **more: object) -> "Query":
+        """Return the query for a regular expression; ``flags``: ``i`` any case, ``F`` a plain text, ``w`` whole words.
+
+        Raises:
+            CallerError: it is no pattern.
+        """
+        if len(pattern) > MAX_PATTERN_CHARACTERS:
+            raise CallerError(f"a pattern of {len(pattern)} characters, at most {MAX_PATTERN_CHARACTERS}")
+        source = re.escape(pattern) if "F" in flags else pattern
+        if "w" in flags:
+            source = rf"(?<!\w)(?:{source})(?!\w)"
+        try:
+            found = re.compile(source, re.MULTILINE | (re.IGNORECASE if "i" in flags else 0))
+        except (re.error, OverflowError, RecursionError) as exc:
+            raise CallerError(f"{pattern!r:.200} is no pattern ({exc}); -F takes it as it is") from None
+        return cls(pattern=found, **more)  # type: ignore[arg-type]
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a text in which the pattern occurs, or, with ``context``, of an entry around one.
+
+    ``line`` is the physical line, from 1. ``spans`` are where the pattern occurs in ``text``, in characters.
+    """
+
+    session_id: str
+    segment_id: str
+    line: int
+    ts: int
+    kind: str
+    what: str
+    text: str
+    spans: tuple[tuple[int, int], ...] = ()
+    context: bool = False
+
+
+class _Seen(NamedTuple):
+    """An entry that was looked at."""
+
+    line: int
+    ts: int
+    kind: str
+    texts: tuple[Said, ...]
+    hit: bool
+    ends_turn: bool
+
+
+def search(
+    store: Store,
+    segments: Iterable[tuple[str, str]],
+    query: Query,
+    *,
+    resolve: bool = False,
+    trace: bool = False,
+    damage: list[Damage] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Hit]:
+    """Return the hits in segments, sorted by time; each line once, however many forks inherit it.
+
+    ``resolve`` searches what the segments inherit, too; ``trace`` their traces instead. ``progress`` is told how many
+    segments are done. Damaged lines are appended to ``damage``, if it is given.
+
+    Raises:
+        NotFound: there is no such segment.
+        CorruptSegment: a line is no entry, and ``damage`` was not given.
+    """
+    wanted: dict[tuple[str, str], int | None] = {}
+    for session_id, segment_id in segments:
+        spans = lineage(store, session_id, segment_id, damage=damage) if resolve and not trace else ()
+        for span in spans:
+            key = session_id, span.segment_id
+            known = wanted.get(key, 0)
+            wanted[key] = None if known is None or span.entries is None else max(known, span.entries)
+        if not spans:
+            wanted[session_id, segment_id] = None
+    hits: list[Hit] = []
+    for done, ((session_id, segment_id), stop) in enumerate(wanted.items(), 1):
+        looked = _traced(store, session_id, segment_id, query, damage) if trace else None
+        if looked is None:
+            copied = session_id, segment_id, {found for _, found in wanted}
+            looked = _entries(store, *copied, stop, query, damage)
+        hits += _hits(session_id, segment_id, looked, query)
+        if progress is not None:
+            progress(done)
+    hits.sort(key=lambda hit: (hit.ts, hit.segment_id, hit.line))
+    return hits
+
+
+def _entries(
+    store: Store,
+    session_id: str,
+    segment_id: str,
+    searched: set[str],
+    stop: int | None,
+    query: Query,
+    damage: list[Damage] | None,
+) -> Iterator[_Seen]:
+    calls: set[str] = set()
+    for block in read_blocks(store, session_id, segment_id, 0, stop, damage=damage):
+        for line, entry in enumerate(block.entries, block.first_line + 1):
+            if entry is None:
+                continue
+            texts = tuple(texts_of(_own(entry, searched)))
+            wanted = query.selection.is_all or matches(entry, query.selection, calls)
+            hit = wanted and any(_occurs(query.pattern, said.text) for said in texts)
+            yield _Seen(line, ts_of(entry), kind_of(entry), texts, hit, isinstance(entry, TurnEnd))
+
+
+def _occurs(pattern: re.Pattern[str], text: str) -> bool:
+    """Tell whether a pattern occurs in a line of the text; not across lines."""
+    if pattern.search(text) is None:
+        return False
+    return "\n" not in text or any(map(pattern.search, text.split("\n")))
+
+
+def _own(entry: LogEntry, searched: set[str]) -> LogEntry:
+    """Leave out the history that a copy took along from a segment that is searched itself."""
+    if not isinstance(entry, SegmentStart) or entry.forked_from is None or inherits(entry):
+        return entry
+    return msgspec.structs.replace(entry, history=()) if entry.forked_from.segment_id in searched else entry
+
+
+def _traced(
+    store: Store, session_id: str, segment_id: str, query: Query, damage: list[Damage] | None
+) -> Iterator[_Seen]:
+    offset = 0
+    for number, line in enumerate(store.read_trace(session_id, segment_id), 1):
+        try:
+            entry = decode_trace(line)
+        except InvalidEntry as exc:
+            if damage is not None:
+                damage.append(Damage(_trace_path(store, session_id, segment_id), number, offset, len(line), str(exc)))
+        else:
+            value = entry.event if entry.event is not msgspec.UNSET else entry.data
+            text = " ".join(part for part in (entry.label or "", flat(value) if value is not None else "") if part)
+            since, until = query.selection.since, query.selection.until
+            wanted = (since is None or entry.ts >= since) and (until is None or entry.ts <= until)
+            hit = wanted and _occurs(query.pattern, text)
+            yield _Seen(number, entry.ts, entry.kind, (Said("trace", text),), hit, False)
+        offset += len(line) + 1
+
+
+def _trace_path(store: Store, session_id: str, segment_id: str) -> str:
+    path_of = getattr(store, "trace_path", None)
+    return str(path_of(session_id, segment_id)) if path_of is not None else where(store, session_id, segment_id)
+
+
+def _hits(session_id: str, segment_id: str, looked: Iterable[_Seen], query: Query) -> Iterator[Hit]:
+    """Yield what is found in a segment, and what stands around it."""
+    before: list[_Seen] = []
+    after = found = 0
+    in_turn = False
+    for seen in looked:
+        if seen.hit:
+            found += 1
+            for earlier in before:
+                yield from _shown(session_id, segment_id, earlier, query, context=True)
+            before.clear()
+            yield from _shown(session_id, segment_id, seen, query, context=False)
+            after, in_turn = query.after, query.turn
+        elif after > 0 or in_turn:
+            after -= 1
+            yield from _shown(session_id, segment_id, seen, query, context=True)
+        elif query.before or query.turn:
+            before.append(seen)
+            if not query.turn:
+                del before[: -query.before]
+        if seen.ends_turn:
+            in_turn = False
+            if query.turn:
+                before.clear()
+        if query.most is not None and found >= query.most and not after and not in_turn:
+            return
+
+
+def _shown(session_id: str, segment_id: str, seen: _Seen, query: Query, *, context: bool) -> Iterator[Hit]:
+    for said in seen.texts:
+        for text in said.text.split("\n"):
+            spans = () if context else tuple(found.span() for found in query.pattern.finditer(text))
+            if not (spans or context):
+                continue
+            yield Hit(
+                session_id=session_id,
+                segment_id=segment_id,
+                line=seen.line,
+                ts=seen.ts,
+                kind=seen.kind,
+                what=said.what,
+                text=text,
+                spans=spans,
+                context=context,
+            )
+
+
+def every_segment(store: Store) -> list[tuple[str, str]]:
+    """Return the ids of all segments, newest session first; what is deleted meanwhile is left out."""
+    found = []
+    for session_id in store.list_sessions():
+        try:
+            found += [(session_id, segment_id) for segment_id in store.list_segments(session_id)]
+        except NotFound:
+            continue
+    return found
