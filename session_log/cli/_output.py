@@ -7,6 +7,7 @@ characters escaped: a log must not be able to move the cursor of who reads it.
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final, Self
 
@@ -41,6 +42,10 @@ def wants_color(mode: str, stream: IO[str]) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+_QUIET_S: Final = 0.5
+"""What takes no longer shows no progress."""
 
 
 class Output:
@@ -121,11 +126,12 @@ class Progress:
         self._label = label
         self._total = total
         self._shown = sys.stderr.isatty()
+        self._from = time.monotonic() + _QUIET_S
         self._last = ""
 
     def __call__(self, done: int, total: int | None = None) -> None:
         """Show it."""
-        if not self._shown:
+        if not self._shown or time.monotonic() < self._from:
             return
         whole = total or self._total
         text = f"{self._label} {done:,}" + (f" of {whole:,} ({100 * done // whole} %)" if whole else "")
