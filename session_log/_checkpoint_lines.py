@@ -237,8 +237,8 @@ def _saves(line: bytes, checkpoint: Checkpoint) -> bool:
     return False
 
 
-def part_value(store: Store, checkpoint: Checkpoint, name: str) -> Any:
-    """Return a part of a checkpoint, decoded; the caller's own.
+def read_part(store: Store, checkpoint: Checkpoint, name: str = STATE_PART) -> Any:
+    """Return one part of a checkpoint, decoded, the caller's own; of the others nothing is read.
 
     Raises:
         NotFound: it has no such part.

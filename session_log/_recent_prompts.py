@@ -1,5 +1,6 @@
 """Recent prompts: what a new one begins like, so that only what is new of it is stored."""
 
+import re
 from collections import deque
 from itertools import takewhile
 from typing import Any, Literal, TypeAlias
@@ -86,7 +87,8 @@ class RecentPrompts:
 
 def _raw_messages(prompt: Any) -> tuple[Form, list[bytes]]:
     if isinstance(prompt, str):
-        return "text", [bytes(to_raw(line, "$.prompt")) for line in prompt.splitlines(keepends=True)]
+        lines = re.split("(?=\n)", prompt)  # the newline goes with what follows: what is appended changes no line
+        return "text", [bytes(to_raw(line, "$.prompt")) for line in lines]
     if not isinstance(prompt, (list, tuple)):
         raise InvalidEntry("$.prompt", f"a {type(prompt).__name__} is no list of messages, and no text")
     return "messages", [bytes(to_raw(message, f"$.prompt[{at}]")) for at, message in enumerate(prompt)]

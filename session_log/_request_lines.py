@@ -1,7 +1,7 @@
 """Requests to models: the marker in a trace that records one, how traces are read, and how a prompt is put together.
 
-A prompt is a list of messages, or a text, which is a list of its lines. A marker holds the messages that are new, and
-says how many of an earlier request's come before them.
+A prompt is a list of messages; a text is a list of its lines, each but the first with the newline before it. A marker
+holds the messages that are new, and says how many of an earlier request's come before them.
 """
 
 import os
@@ -121,10 +121,9 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
 
     def of(self, *, model: str | None = None, source: str | None = None, node_id: str | None = None) -> "Requests":
         """Return those of a model, a source, a node: of all that are given. Damage stays listed."""
-        wanted = [
-            (name, value) for name, value in (("model", model), ("source", source), ("node_id", node_id)) if value
-        ]
-        kept = [request for request in self.requests if all(getattr(request, name) == value for name, value in wanted)]
+        given = {"model": model, "source": source, "node_id": node_id}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        kept = [each for each in self.requests if all(getattr(each, name) == wanted[name] for name in wanted)]
         return msgspec.structs.replace(self, requests=tuple(kept))
 
     def summary(self) -> RequestSummary:

@@ -40,9 +40,9 @@ from session_log._checkpoint_lines import (
     checkpoint_at,
     newest,
     original_of,
-    part_value,
     placed,
     read_lines,
+    read_part,
 )
 from session_log._codec import encode_struct, prepare
 from session_log._entries import Extension
@@ -280,17 +280,7 @@ def _newest(
 
 
 def _parts(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
-    return {name: part_value(store, checkpoint, name) for name in checkpoint.parts}
-
-
-def read_part(store: Store, checkpoint: Checkpoint, name: str = STATE_PART) -> Any:
-    """Return one part of a checkpoint, decoded; of the others nothing is read.
-
-    Raises:
-        NotFound: it has no such part.
-        BrokenPart: its blob is gone or damaged.
-    """
-    return part_value(store, checkpoint, name)
+    return {name: read_part(store, checkpoint, name) for name in checkpoint.parts}
 
 
 def restore_checkpoint(
