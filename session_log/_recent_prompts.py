@@ -26,7 +26,6 @@ class Recent(msgspec.Struct, frozen=True):
     """A request to go on from: a hash for each message of its prompt, and what it goes on from itself."""
 
     id: str
-    form: Form
     digests: list[bytes]
     depth: int
     prefix: Prefix | None
@@ -61,7 +60,7 @@ class RecentPrompts:
         """
         form, raws = _raw_messages(prompt)
         digests = _digests(raws)
-        after, shared = self._longest(form, digests, raws)
+        after, shared = self._longest(digests, raws)
         prefix, depth = None, 0
         if after is not None:
             prefix, depth = Prefix(request=after.id, messages=shared), after.depth + 1
@@ -71,17 +70,16 @@ class RecentPrompts:
             prefix, depth, shared = None, 0, 0
         new = keep_raw(self._store, b"[" + b",".join(raws[shared:]) + b"]", self._max_inline_bytes)
         made = Prompt(messages=len(raws), form=form, prefix=prefix, depth=depth, new=new)
-        return made, Recent(request_id, form, digests, depth, prefix)
+        return made, Recent(request_id, digests, depth, prefix)
 
-    def _longest(self, form: Form, digests: list[bytes], raws: list[bytes]) -> tuple[Recent | None, int]:
+    def _longest(self, digests: list[bytes], raws: list[bytes]) -> tuple[Recent | None, int]:
         """Return the recent request that begins most like this one (the newest of equal ones), and how far."""
         best, length = None, 0
         for recent in self._recent:
-            if recent.form == form:
-                pairs = zip(digests, recent.digests, strict=False)
-                shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-                if shared > length:
-                    best, length = recent, shared
+            pairs = zip(digests, recent.digests, strict=False)
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if shared > length:
+                best, length = recent, shared
         return (best, length) if sum(map(len, raws[:length])) >= MIN_PREFIX_BYTES else (None, 0)
 
 
@@ -110,11 +108,11 @@ def _recent_in(store: Store, session_id: str, segment_id: str) -> list[Recent]:
     requests = read_requests(store, session_id, segment_id).requests
     others, found = by_id(requests), []
     for request in reversed(requests[-MAX_RECENT:]):
-        if request.prompt is not None:
+        if request.prompt is not None and others[request.id] is request:  # a copied line stands for nothing
             try:
                 messages = messages_of(store, request, others)
                 digests = _digests([bytes(to_raw(message, "$")) for message in messages])
             except SessionLogError:
                 continue  # what cannot be read whole is nothing to go on from
-            found.append(Recent(request.id, request.prompt.form, digests, request.prompt.depth, request.prompt.prefix))
+            found.append(Recent(request.id, digests, request.prompt.depth, request.prompt.prefix))
     return found

@@ -319,6 +319,9 @@ def test_any_line_is_a_request_another_entry_or_counted_damage(lines: list[bytes
                     read(store, request)
                 except sl.StorageError as exc:
                     assert request.id in str(exc)
+        for prompt in ([ASKED, SAID], [1, 2, *[SAID] * 9], [SAID] * 9):
+            assert RequestLog(store, *key).record("after", prompt) is not None
+            assert read_prompt(store, list_requests(store, *key).requests[-1]) == prompt
 
 
 def test_a_trace_cut_anywhere_has_the_requests_of_its_whole_lines(fs: sl.FsStore) -> None:

@@ -189,6 +189,21 @@ def test_a_prompt_whose_beginning_is_gone_is_an_error_that_says_which(fs: sl.FsS
     assert read_prompt(fs, list_requests(fs, *key).requests[-1]) == [message(n) for n in range(4)]
 
 
+def test_of_two_lines_with_one_id_none_is_gone_on_from_but_the_first(fs: sl.FsStore) -> None:
+    """A trace that was put together by hand: what a reference means must not depend on who looks."""
+    key = sl.create_segment(fs)
+    for number in (1, 2):
+        data = {"id": "a", "model": "m", "prompt": {"messages": 1, "new": {"json": [message(number)]}}}
+        sl.append_trace(fs, *key, sl.TraceEntry.lifecycle(ts=1, turn=0, label="llm_request", data=data))
+    RequestLog(fs, *key).record("m", [message(2), "more"])
+    RequestLog(fs, *key).record("m", [message(1), "more"])
+    requests = list_requests(fs, *key).requests
+
+    assert [read_prompt(fs, request)[0] for request in requests] == [message(n) for n in (1, 2, 2, 1)]
+    assert requests[2].prompt is not None and requests[2].prompt.prefix is None
+    assert requests[3].prompt is not None and requests[3].prompt.prefix is not None
+
+
 def test_a_blob_that_is_gone_breaks_the_prompts_that_need_it_and_no_other(fs: sl.FsStore) -> None:
     key = sl.create_segment(fs)
     log = RequestLog(fs, *key, max_inline_bytes=600)
