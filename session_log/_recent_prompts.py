@@ -2,7 +2,6 @@
 
 import re
 from collections import deque
-from itertools import takewhile
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -76,11 +75,22 @@ class RecentPrompts:
         """Return the recent request that begins most like this one (the newest of equal ones), and how far."""
         best, length = None, 0
         for recent in self._recent:
-            pairs = zip(digests, recent.digests, strict=False)
-            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            shared = _shared(digests, recent.digests)
             if shared > length:
                 best, length = recent, shared
         return (best, length) if sum(map(len, raws[:length])) >= MIN_PREFIX_BYTES else (None, 0)
+
+
+def _shared(one: list[bytes], other: list[bytes]) -> int:
+    """Return how many hashes two lists begin with in common; halving, because lists compare fast."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _raw_messages(prompt: Any) -> tuple[Form, list[bytes]]:
