@@ -27,15 +27,19 @@ class PlacedExtension(msgspec.Struct, frozen=True):
     place: Damage
     json_path: str
     ts: int | None
+    segment_id: str
     stale: bool = False
 
 
-def placed_extensions(store: Store, session_id: str, segment_id: str, damage: list[Damage]) -> list[PlacedExtension]:
+def placed_extensions(
+    store: Store, session_id: str, segment_id: str, damage: list[Damage] | None
+) -> list[PlacedExtension]:
     """Return the extensions of a segment in the order of its state; add to ``damage`` what is no entry.
 
     Raises:
         NotFound: there is no such segment.
         UnsupportedVersion: a later format.
+        CorruptSegment, BrokenLineage, MissingAncestor: something is damaged, and ``damage`` is None.
     """
     found: list[PlacedExtension] = []
     began = False
@@ -52,22 +56,23 @@ def placed_extensions(store: Store, session_id: str, segment_id: str, damage: li
                 if not (began and inherits(entry)):
                     found.clear()
                     began = True
-                    found += _carried(entry, places[at])
+                    found += _carried(entry, places[at], span.segment_id)
             elif entry is not None:
-                found += _of(entry, places[at])
+                found += _of(entry, places[at], span.segment_id)
     return found
 
 
-def _carried(entry: SegmentStart, place: Damage) -> Iterator[PlacedExtension]:
+def _carried(entry: SegmentStart, place: Damage, segment_id: str) -> Iterator[PlacedExtension]:
     carried = entry.carried or Carried()
     for at, extension in enumerate(carried.extensions):
         path, stale = f"$.carried.extensions[{at}].payload", at < carried.extensions_before_compaction
-        yield PlacedExtension(extension.domain, extension.payload, place, path, None, stale)
+        yield PlacedExtension(extension.domain, extension.payload, place, path, None, segment_id, stale)
 
 
-def _of(entry: LogEntry, place: Damage) -> Iterator[PlacedExtension]:
+def _of(entry: LogEntry, place: Damage, segment_id: str) -> Iterator[PlacedExtension]:
     if isinstance(entry, Extension):
-        yield PlacedExtension(entry.domain, entry.payload, place, "$.payload", entry.ts)
+        yield PlacedExtension(entry.domain, entry.payload, place, "$.payload", entry.ts, segment_id)
     elif isinstance(entry, UserInput):
         for at, extension in enumerate(entry.extensions):
-            yield PlacedExtension(extension.domain, extension.payload, place, f"$.extensions[{at}].payload", entry.ts)
+            path = f"$.extensions[{at}].payload"
+            yield PlacedExtension(extension.domain, extension.payload, place, path, entry.ts, segment_id)
