@@ -83,11 +83,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     idem: str | None = None
 
 
+class CarriedKey(msgspec.Struct, frozen=True, gc=False):
+    """An idempotency key that was used, and the hash of what was recorded under it."""
+
+    key: str
+    content: str
+
+
 class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a segment that stands alone knows of the log before it, beside its ``history``.
 
     ``usage_before_compaction`` counts the leading records of ``usage`` that measured a history since compacted away.
-    ``unknown`` holds the entries of unknown kinds that a copy took along, each as the JSON of its line.
+    ``unknown`` holds the entries of unknown kinds that a copy took along, each as the JSON of its line. ``idem`` holds
+    the newest idempotency keys that were used.
     """
 
     interrupted: bool = False
@@ -96,6 +104,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_segments: tuple[tuple[InputSegment, ...], ...] = ()
     extensions: tuple[SessionExtension, ...] = ()
     unknown: tuple[msgspec.Raw, ...] = ()
+    idem: tuple[CarriedKey, ...] = ()
 
 
 def _none() -> None:
