@@ -125,7 +125,7 @@ class Uses:
         return other
 
     def add(self, block: bytes, position: tuple[int, int]) -> tuple[int, int]:
-        """Take in the lines behind ``position``, and return where they end. Only those that might matter are decoded."""
+        """Take in the lines behind ``position`` and return where they end; decode only those that might matter."""
         number, offset = position
         counted = 0
         for start in _starts(block):
