@@ -68,7 +68,17 @@ def idem_of(line: bytes) -> str | None:
     try:
         return _ANYWHERE.decode(line).idem
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _idem_slowly(line)
+
+
+def _idem_slowly(line: bytes) -> str | None:
+    """Return the key of a line with lone surrogates or integers beyond 64 bits in it."""
+    try:
+        said = from_raw(line)
+    except (ValueError, RecursionError):
         return None
+    key = said.get("idem") if isinstance(said, dict) else None
+    return key if isinstance(key, str) else None
 
 
 def keyed(lines: Sequence[bytes], key: str) -> list[bytes]:

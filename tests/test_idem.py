@@ -2,7 +2,7 @@
 
 import contextlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,13 @@ def test_what_has_no_key_has_none(line: bytes) -> None:
 
 def test_a_key_is_read_anywhere_in_the_line() -> None:
     """As other marks: first, spaced, behind the batch."""
-    for line in (b'{"idem":"k","kind":"x"}', b'{"kind":"x", "idem" : "k" }', b'{"kind":"x","batch":2,"idem":"k"}'):
+    surrogate = rb'{"idem":"k","payload":"\ud800"}'  # which a fast decoder refuses
+    for line in (
+        b'{"idem":"k","kind":"x"}',
+        b'{"x":1, "idem" : "k" }',
+        b'{"kind":"x","batch":2,"idem":"k"}',
+        surrogate,
+    ):
         assert idem_of(line) == "k"
 
 
@@ -423,3 +429,28 @@ def test_what_an_exclusive_writer_recorded_is_found(store: sl.Store, on_conflict
         head = sl.append_entries(store, holder.session_id, holder.segment_id, _turn_entries(), idem="t")
         assert head == holder.head
     assert store.list_segments(waiting.session_id) == [waiting.segment_id]
+
+
+class LetsOthersIn(sl.MemoryStore):
+    """A store in memory on which somebody else appends just before the next append."""
+
+    others: Callable[[], Any] | None = None
+
+    def append(self, session_id: str, segment_id: str, lines: Sequence[bytes], **more: Any) -> int:
+        others, self.others = self.others, None
+        if others is not None:
+            others()
+        return super().append(session_id, segment_id, lines, **more)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_without_a_writer_it_looks_again_when_others_got_in(same: bool) -> None:
+    """Between the look for the key and the append: theirs, if it is the same, else a place behind theirs."""
+    store = LetsOthersIn()
+    ids = sl.create_segment(store)
+    store.others = lambda: sl.save_user_input(store, *ids, "hi", idem="k" if same else "other")
+
+    assert sl.save_user_input(store, *ids, "hi", idem="k") == (2 if same else 3)
+    store.others = lambda: sl.save_user_input(store, *ids, "ho", idem="k2")
+    with pytest.raises(sl.IdempotencyConflict):
+        sl.save_user_input(store, *ids, "hi", idem="k2")
