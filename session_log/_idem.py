@@ -152,8 +152,8 @@ class Uses:
         if _ROLLBACK_MARK in line and (target := _rollback(line, at)) is not None:
             self._rollbacks[at] = target
         key = idem_of(line)
-        if key is not None and (count := marks_of(line).batch) != 0:
-            self._uses.setdefault(key, {})[at] = Use(at, at + (count or 1))
+        if is_token(key) and (count := marks_of(line).batch) != 0:
+            self._uses.setdefault(str(key), {})[at] = Use(at, at + (count or 1))
 
     def find(self, key: str, entries: int) -> Use | None:
         """Return the append under ``key`` that is part of the state after the first ``entries`` lines."""
@@ -209,8 +209,8 @@ def keys_among(found: Sequence[tuple[LogEntry | None, bytes]], order: Sequence[i
             continue
         key, count = idem_of(line), marks_of(line).batch
         lines = range(at, at + (1 if count is None else count))
-        if key is not None and lines and counting.issuperset(lines):
-            yield CarriedKey(key, content_of([found[each][1] for each in lines]))
+        if is_token(key) and lines and counting.issuperset(lines):  # (one of another form nobody can ask for)
+            yield CarriedKey(str(key), content_of([found[each][1] for each in lines]))
 
 
 def _no_key(entry: LogEntry | None) -> bool:

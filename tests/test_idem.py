@@ -335,6 +335,20 @@ def test_a_compaction_and_a_copy_carry_the_keys(writer: sl.SegmentWriter, store:
         assert found == sl.KeyedAppend(key="one", entries=1, segment_id=each.segment_id, start=None, stop=None)
 
 
+def test_a_key_of_another_form_is_nobody_s(writer: sl.SegmentWriter, store: sl.Store) -> None:
+    """What others wrote there, lone surrogates too, is read over, and keeps nobody from copying or compacting."""
+    for odd in (rb"\ud800", b"", rb"\u0000", "ü".encode(), b"x" * 201):
+        line = b'{"kind":"dream","ts":1,"idem":"%b"}' % odd
+        store.append(writer.session_id, writer.segment_id, [line])
+    again = sl.SegmentWriter.resume(store, writer.session_id, writer.segment_id)
+    again.save_user_input("hi", idem="k")
+    copy = sl.SegmentWriter.resume(store, writer.session_id, again.fork_at_entry(7, copy_history=True))
+    again.compact(sl.SegmentStartState())
+
+    assert again.save_user_input("hi", idem="k") == copy.save_user_input("hi", idem="k") == 1
+    assert b'"idem":[{"key":"k","content":' in lines(store, again)[0]
+
+
 def test_a_compaction_carries_the_newest_keys(tmp_path: Path) -> None:
     """MAX_CARRIED_KEYS of them; the one used before those is forgotten, and can be recorded again."""
     store = sl.FsStore(tmp_path, durability="process")
