@@ -192,13 +192,18 @@ def test_a_retry_after_a_cut_at_any_byte_does_not_double(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["memory", "files"])
-@pytest.mark.parametrize("others", ["none", "same", "before"])
-def test_a_retry_after_an_interrupt_at_any_point_records_once(tmp_path: Path, kind: str, others: str) -> None:
+@pytest.mark.parametrize(
+    ("others", "way"), [("none", "turn"), ("none", "input"), ("same", "input"), ("before", "input")]
+)
+def test_a_retry_after_an_interrupt_at_any_point_records_once(tmp_path: Path, kind: str, others: str, way: str) -> None:
     """F19: whether Ctrl-C came before or after the write, others were first or not; and no lock stays behind.
 
     (A fork that was interrupted may stay behind, as without a key: a branch that nobody goes on with.)
     """
     store: sl.Store = sl.MemoryStore() if kind == "memory" else sl.FsStore(tmp_path, durability="turn")
+
+    def record(writer: sl.SegmentWriter) -> object:
+        return turn(writer, "t") if way == "turn" else writer.save_user_input("ask t", idem="t")
 
     def prepared() -> sl.SegmentWriter:
         writer = sl.SegmentWriter.create(store)
@@ -207,23 +212,23 @@ def test_a_retry_after_an_interrupt_at_any_point_records_once(tmp_path: Path, ki
         if others == "before":
             other.save_user_input("other")
         if others == "same":
-            turn(other, "t")
+            record(other)
         other.close()
         return writer
 
     rehearsal = Points(0, ctrl_c)
     writer = prepared()
-    rehearsal.run(lambda: turn(writer, "t"))
+    rehearsal.run(lambda: record(writer))
     assert rehearsal.count > 20
     for at in range(1, rehearsal.count + 1, 1 + rehearsal.count // 250):
         writer = prepared()
         points = Points(at, ctrl_c)
         with ignored_by_the_interpreter(), contextlib.suppress(KeyboardInterrupt):
-            points.run(lambda: turn(writer, "t"))  # noqa: B023
+            points.run(lambda: record(writer))  # noqa: B023
         try:
             locks_are_free(store, writer.session_id)
             for _ in range(2):
-                in_another_thread(lambda: turn(writer, "t"))  # noqa: B023
+                in_another_thread(lambda: record(writer))  # noqa: B023
             assert asked(writer.state) == ["before", "ask t"]
             assert writer.save_user_input("before", idem="before") in (1, 2)
             assert keys_on_file(store, writer.session_id, writer.segment_id).count("t") == 1
