@@ -30,7 +30,7 @@ _OF_THE_PLACE: Final = ("ts", "idem", "batch", "token")
 _OF_THE_TURN: Final = ("turn_count", "chain")
 _KEY_MARK, _ROLLBACK_MARK = b'"idem"', b"session_log.rollback"
 _AT_THE_END = re.compile(
-    rb',"idem":"([\x20\x21\x23-\x5b\x5d-\x7e]{1,200})"(?:,"batch":\d{1,9})?(?:,"token":"[^"\\]*")?\}\Z'
+    rb',"idem":"([\x20\x21\x23-\x5b\x5d-\x7e]{1,%d})"(?:,"batch":\d{1,9})?(?:,"token":"[^"\\]*")?\}\Z' % MAX_TOKEN_BYTES
 )
 
 
