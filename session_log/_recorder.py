@@ -137,7 +137,7 @@ class Recorder(Recorded):
         """Append entries in one write, all or nothing, and return the new length in entries.
 
         ``idem`` makes a retry safe: the same key and content again writes nothing and returns the length behind the
-        first append. It is 1 if that was inherited, or carried over a compaction. Not in the state, it counts as new.
+        first append, or 1 if that was inherited, or carried over a compaction. What was rolled back counts as new.
 
         Raises:
             IdempotencyConflict: the key was used for other content. Else as :meth:`append`.
