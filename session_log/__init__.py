@@ -12,9 +12,9 @@ An entry becomes a line, lines make a segment file, a fold turns entries into st
 ['hello', 'hi']
 
 Read the files in this order: values (_errors, _ids, _items, _entries, _state, _trace), the pure middle (_frame, _codec,
-_fold, _idem, _tree, _inline), paths and files (_layout, _segment_file, _repair), stores (_store, _file_store, _memory_store),
-reading (_reader, _lineage, _forking), and what you call (_session, _keyed, _recording, _recorder, _writer).
-FORMAT.md describes what is on disk.
+_fold, _idem, _tree, _inline), paths and files (_layout, _segment_file, _repair), stores (_store, _file_store,
+_memory_store), reading (_reader, _lineage, _forking), and what you call (_session, _keyed, _recording, _recorder,
+_writer). FORMAT.md describes what is on disk.
 """
 
 from session_log._clock import new_segment_id, new_session_id, now_ms
