@@ -12,9 +12,9 @@ An entry becomes a line, lines make a segment file, a fold turns entries into st
 ['hello', 'hi']
 
 Read the files in this order: values (_errors, _ids, _items, _entries, _state, _trace), the pure middle (_frame, _codec,
-_fold, _tree, _inline), paths and files (_layout, _segment_file, _repair), stores (_store, _file_store, _memory_store),
-reading (_reader, _lineage, _forking), and what you call (_session, _recording, _recorder, _writer). FORMAT.md
-describes what is on disk.
+_fold, _idem, _tree, _inline), paths and files (_layout, _segment_file, _repair), stores (_store, _file_store,
+_memory_store), reading (_reader, _lineage, _forking), and what you call (_session, _keyed, _recording, _recorder,
+_writer). FORMAT.md describes what is on disk.
 """
 
 from session_log._clock import new_segment_id, new_session_id, now_ms
@@ -23,6 +23,7 @@ from session_log._entries import (
     FORMAT_VERSION,
     AssistantItem,
     Carried,
+    CarriedKey,
     ConfigChanged,
     Extension,
     Invoke,
@@ -51,6 +52,7 @@ from session_log._errors import (
     CorruptBlob,
     CorruptSegment,
     HeadMoved,
+    IdempotencyConflict,
     InvalidCut,
     InvalidEntry,
     InvalidId,
@@ -69,6 +71,7 @@ from session_log._errors import (
 from session_log._file_store import MAX_OPEN_FILES, FsStore
 from session_log._fold import collect_state
 from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, MAX_TOKEN_BYTES
+from session_log._idem import MAX_CARRIED_KEYS
 from session_log._inputs import (
     FileRef,
     FlowInvoke,
@@ -92,6 +95,7 @@ from session_log._items import (
     ToolResult,
     Unknown,
 )
+from session_log._keyed import KeyedAppend, find_idem
 from session_log._layout import default_root
 from session_log._memory_store import MemoryStore
 from session_log._payload import MAX_PAYLOAD_DEPTH
@@ -175,6 +179,7 @@ __all__ = [
     "CallerError",
     "Capabilities",
     "Carried",
+    "CarriedKey",
     "ConfigChanged",
     "ContentPart",
     "CorruptBlob",
@@ -192,6 +197,7 @@ __all__ = [
     "FsStore",
     "Head",
     "HeadMoved",
+    "IdempotencyConflict",
     "InputSegment",
     "Interrupt",
     "InvalidCut",
@@ -200,6 +206,7 @@ __all__ = [
     "InvalidName",
     "Invoke",
     "Item",
+    "KeyedAppend",
     "Knowledge",
     "KnowledgeRef",
     "LifecycleEvent",
@@ -208,6 +215,7 @@ __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_LINES",
     "MAX_BLOB_BYTES",
+    "MAX_CARRIED_KEYS",
     "MAX_FORK_DEPTH",
     "MAX_LINE_BYTES",
     "MAX_NAME_BYTES",
@@ -289,6 +297,7 @@ __all__ = [
     "encode_line",
     "encode_pod_metadata",
     "ensure_head_or_fork",
+    "find_idem",
     "flatten_input",
     "follow_entries",
     "fork",

@@ -9,17 +9,26 @@ from session_log._batches import Collector, Exit
 from session_log._codec import prepare, ts_of
 from session_log._entries import UnknownEntry
 from session_log._errors import CallerError
+from session_log._idem import check_idem
+from session_log._keyed import append_keyed
 
 if TYPE_CHECKING:
     from session_log._writer import SegmentWriter
 
 
 class Batch(Collector):
-    """A batch in the making; see :meth:`SegmentWriter.batch`."""
+    """A batch in the making; see :meth:`SegmentWriter.batch`.
 
-    def __init__(self, writer: "SegmentWriter") -> None:
+    ``position`` is the length in entries behind it, once it is recorded.
+    """
+
+    def __init__(self, writer: "SegmentWriter", idem: str | None = None) -> None:
         super().__init__()
+        if idem is not None:
+            check_idem(idem)
         self._writer = writer
+        self._idem = idem
+        self.position: int | None = None
 
     def __enter__(self) -> "SegmentWriter":
         writer = self._writer
@@ -38,7 +47,10 @@ class Batch(Collector):
             writer._guard()
             if kind is None:
                 self._settle(writer._last_ts())
-                writer._append_many(self.lines, self.entries)
+                if self._idem is None:
+                    self.position = writer._append_many(self.lines, self.entries)
+                else:
+                    self.position = append_keyed(writer, self.lines, self.entries, self._idem)
 
     __exit__ = Exit(_end)
 

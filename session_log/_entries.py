@@ -83,12 +83,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     idem: str | None = None
 
 
+class CarriedKey(msgspec.Struct, frozen=True, gc=False):
+    """An idempotency key that was used, and the hash of what was recorded under it."""
+
+    key: str
+    content: str
+
+
 class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a segment that stands alone knows of the log before it, beside its ``history``.
 
     ``usage_before_compaction`` counts the leading records of ``usage`` that measured a history since compacted away,
     ``extensions_before_compaction`` the leading ``extensions`` that were recorded before it.
     ``unknown`` holds the entries of unknown kinds that a copy took along, each as the JSON of its line.
+    ``idem`` holds the newest idempotency keys that were used.
     """
 
     interrupted: bool = False
@@ -98,6 +106,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extensions: tuple[SessionExtension, ...] = ()
     extensions_before_compaction: int = 0
     unknown: tuple[msgspec.Raw, ...] = ()
+    idem: tuple[CarriedKey, ...] = ()
 
 
 def _none() -> None:

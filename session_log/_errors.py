@@ -9,6 +9,7 @@
     │   ├── InvalidCut            a fork, rollback or restore at a place that is no cut
     │   ├── SegmentExists         create on an id that is taken
     │   ├── HeadMoved             the log is not where the writer believed
+    │   ├── IdempotencyConflict   a key that was used for other content
     │   └── WriterClosed          a writer used after close, or after its outcome became unknown
     └── StorageError              the machine, or a file, must change
         ├── NotFound              no such session, segment, blob or checkpoint
@@ -118,6 +119,19 @@ class HeadMoved(CallerError):
         self.where = where
         self.expected = expected
         self.actual = actual
+
+
+class IdempotencyConflict(CallerError):
+    """``key`` was used for other content, which ends behind ``position`` entries of ``where``; nothing was written."""
+
+    def __init__(self, where: str, key: str, position: int) -> None:
+        super().__init__(
+            f"{where}: the key {key!r} was used for other content (it ends behind entry {position}); "
+            "repeat that, or use a new key"
+        )
+        self.where = where
+        self.key = key
+        self.position = position
 
 
 class WriterClosed(CallerError):

@@ -10,6 +10,7 @@ from session_log._codec import encode_struct
 from session_log._entries import FORMAT_VERSION, LogEntry, RequestConfig, SegmentOrigin, SegmentStart
 from session_log._errors import CorruptSegment, InvalidCut, InvalidEntry, InvalidId, NotFound
 from session_log._frame import MAX_LINE_BYTES, newlines
+from session_log._idem import keys_among
 from session_log._ids import parse_id
 from session_log._inline import Inlined
 from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
@@ -230,10 +231,12 @@ def _gather(gathered: Inlined, store: Store, session_id: str, span: Span) -> Non
     found: list[tuple[LogEntry | None, bytes]] = []
     for block in span_blocks(store, session_id, span, None):
         found += zip(block.entries, block.lines(), strict=True)
-    for at in effective_order([entry for entry, _ in found]):
+    order = effective_order([entry for entry, _ in found])
+    for at in order:
         entry, line = found[at]
         if entry is not None:
             gathered.add(entry, line)
+    gathered.add_keys(keys_among(found, order))
 
 
 def _fork_alone(store: Store, session_id: str, segment_id: str, entries: int, shape: Shape | None = None) -> str:

@@ -26,7 +26,7 @@ MAX_BATCH_LINES = 1024
 MAX_BATCH_BYTES = 128 << 20
 """The most bytes of one append: the memory a reader needs to tell whether the tail is committed."""
 MAX_TOKEN_BYTES = 200
-"""The longest retry token: room for a UUID, a hash or a URL."""
+"""The longest retry token or idempotency key: room for a UUID, a hash or a URL."""
 
 _OURS = re.compile(rb',"batch":(\d{1,9})(?:,"token":"([^"\\]*)")?\}\Z')
 _OUR_TOKEN = re.compile(rb',"token":"([^"\\]*)"\}\Z')
@@ -136,13 +136,18 @@ def newlines(data: bytes) -> int:
     return len(data) - len(data.replace(b"\n", b""))
 
 
+def is_token(value: object) -> bool:
+    """Tell whether a value could stand in a line as it is, as a retry token or an idempotency key."""
+    return isinstance(value, str) and len(value) <= MAX_TOKEN_BYTES and _TOKEN.fullmatch(value) is not None
+
+
 def check_token(token: object) -> None:
     """Refuse a retry token that could not stand in a line as it is.
 
     Raises:
         InvalidEntry: not 1 to :data:`MAX_TOKEN_BYTES` printable ASCII characters without quote and backslash.
     """
-    if not isinstance(token, str) or len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise InvalidEntry(
             "$.token", f"{token!r} is not 1 to {MAX_TOKEN_BYTES} printable ASCII characters without quote and backslash"
         )

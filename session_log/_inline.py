@@ -4,6 +4,7 @@ The items and payloads are the raw bytes of the lines they were recorded in: not
 keys and numbers that this version does not know come through as they are.
 """
 
+from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
@@ -12,6 +13,7 @@ from session_log._codec import encode_struct
 from session_log._entries import (
     AssistantItem,
     Carried,
+    CarriedKey,
     ConfigChanged,
     Extension,
     Invoke,
@@ -30,6 +32,7 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._fold import system_text, usage_record, within_64_bits
+from session_log._idem import MAX_CARRIED_KEYS
 from session_log._inputs import (
     flatten_input,
 )
@@ -52,6 +55,7 @@ class Inlined:
         self.extensions: list[SessionExtension] = []
         self.stale_extensions = 0
         self.unknown: list[msgspec.Raw] = []
+        self.idem: dict[str, CarriedKey] = {}
         self.interrupted = False
 
     def carried(self, *, compacted: bool = False) -> Carried | None:
@@ -64,8 +68,15 @@ class Inlined:
             extensions=tuple(self.extensions),
             extensions_before_compaction=len(self.extensions) if compacted else self.stale_extensions,
             unknown=() if compacted else tuple(self.unknown),  # they are about a history that is gone
+            idem=tuple(self.idem.values())[-MAX_CARRIED_KEYS:],
         )
         return None if carried == Carried() else carried
+
+    def add_keys(self, keys: Iterable[CarriedKey]) -> None:
+        """Take in the idempotency keys of a segment, in order, after its lines."""
+        for key in keys:
+            self.idem.pop(key.key, None)  # the newest last
+            self.idem[key.key] = key
 
     def add(self, entry: LogEntry, line: bytes) -> None:
         """Take in one line of the effective order, ancestors first."""
@@ -121,3 +132,4 @@ class Inlined:
             self.interrupted = carried.interrupted
             self._extend(raw.extensions)
             self.unknown = [msgspec.Raw(line) for line in elements_of(raw.unknown)]
+            self.add_keys(carried.idem)

@@ -26,6 +26,7 @@ from session_log._errors import (
 )
 from session_log._forking import create_child, fork_from, refuse_rewritten
 from session_log._frame import batch_of, framed, unmarked
+from session_log._keyed import KnownKeys, append_keyed, appended_by_others
 from session_log._lineage import Restored, restore_span
 from session_log._recorded import MAX_FRESH, Recorded
 from session_log._recording import recordable
@@ -61,6 +62,8 @@ class Recorder(Recorded):
         self._busy = False
         self._doubt: tuple[bytes, Sequence[LogEntry]] | None = None  # interrupted before it was known
         self._moving: tuple[str, int] | None = None  # on the way into another segment
+        self._keyed: str | None = None  # the last idempotency key that this appended under, or tried to
+        self._known_keys: KnownKeys | None = None  # from the first use of one on
         self._depth = depth
         super().__init__(store, restored)
         renew_after_fork(self)
@@ -129,9 +132,19 @@ class Recorder(Recorded):
         """
         return self.append_entries((entry,))
 
-    def append_entries(self, entries: Iterable[LogEntry]) -> int:
-        """Append entries in one write, all or nothing, and return the new length in entries."""
+    def append_entries(self, entries: Iterable[LogEntry], *, idem: str | None = None) -> int:
+        """Append entries in one write, all or nothing, and return the new length in entries.
+
+        ``idem`` makes a retry safe: the same key and content again writes nothing and returns the length behind the
+        first append, or 1 if that was inherited, or carried over a compaction. What was rolled back counts as new.
+
+        Raises:
+            IdempotencyConflict: the key was used for other content. Else as :meth:`append`.
+        """
         kept = list(entries) if self._shape is None else [*map(self._shape, entries)]
+        if idem is not None:
+            prepared = [prepare(recordable(entry)) for entry in kept]
+            return append_keyed(self, [line for line, _ in prepared], [entry for _, entry in prepared], idem)
         checks = PLAIN
         try:
             for entry in kept:
@@ -199,8 +212,12 @@ class Recorder(Recorded):
         self._retreat(before, tail)
         if isinstance(exc, SessionLogError):
             self._no_doubt()
-        if isinstance(exc, (HeadMoved, SegmentBusy)) and self._on_conflict == "fork":
-            return self._fork_here(data, entries)
+        if isinstance(exc, (HeadMoved, SegmentBusy)):
+            length = appended_by_others(self, data, exc) if self._keyed is not None else None
+            if length is not None:
+                return length
+            if self._on_conflict == "fork":
+                return self._fork_here(data, entries)
         if isinstance(exc, AppendUnknown):
             self._close("an append had an unknown outcome")
         raise exc

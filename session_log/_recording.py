@@ -18,6 +18,7 @@ from session_log._fold import pod_scope_of
 from session_log._ids import parse_id
 from session_log._inputs import InputSegment, TextInput
 from session_log._items import Item, Message
+from session_log._keyed import record_keyed
 from session_log._reader import head_at, where
 from session_log._state import Head
 from session_log._store import Store
@@ -41,18 +42,33 @@ def append_entries(
     *,
     expected: int | None = None,
     token: str | None = None,
+    idem: str | None = None,
 ) -> Head:
     """Append entries in one write, all or nothing, and return the head behind them.
 
+    ``idem`` makes a retry safe: the same key and content again writes nothing and returns the head behind the first
+    append, whatever was ``expected``; if that was inherited, or carried over a compaction, behind the first line. Each
+    call reads the segment, and what it inherits, for the key; a :class:`SegmentWriter` remembers.
+
     Raises:
         HeadMoved: the segment is not at ``expected`` entries.
+        IdempotencyConflict: the key was used for other content.
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
+    if idem is not None:
+        kept = [recordable(entry) for entry in entries]
+        length = record_keyed(store, session_id, segment_id, lambda _: kept, idem, expected=expected, token=token)
+        return _head_behind(store, session_id, segment_id, length)
     lines = [prepare(recordable(entry))[0] for entry in entries]
     placed = getattr(store, "append_placed", None)  # a store of files knows the byte, too
     if placed is not None and token is None:
         return Head(session_id, segment_id, *placed(session_id, segment_id, lines, expected))
-    length = store.append(session_id, segment_id, lines, expected=expected, token=token)
+    return _head_behind(
+        store, session_id, segment_id, store.append(session_id, segment_id, lines, expected=expected, token=token)
+    )
+
+
+def _head_behind(store: Store, session_id: str, segment_id: str, length: int) -> Head:
     try:
         return head_at(store, session_id, segment_id, length)
     except SessionLogError as exc:
@@ -113,11 +129,23 @@ def save_invoke(store: Store, session_id: str, segment_id: str, trigger: str) ->
 
 
 def save_user_input(
-    store: Store, session_id: str, segment_id: str, segments_or_text: str | Sequence[InputSegment]
+    store: Store,
+    session_id: str,
+    segment_id: str,
+    segments_or_text: str | Sequence[InputSegment],
+    *,
+    idem: str | None = None,
 ) -> int:
-    """Record what the user sent: a text, or typed segments."""
+    """Record what the user sent: a text, or typed segments. ``idem``: as in :func:`append_entries`."""
     segments = input_segments(segments_or_text)
-    return record(store, session_id, segment_id, lambda ts: [e.UserInput(ts=ts, segments=segments)])
+    if idem is None:
+        return record(store, session_id, segment_id, lambda ts: [e.UserInput(ts=ts, segments=segments)])
+
+    def entries(length: int) -> list[LogEntry]:
+        ts = max(now_ms(), _last_ts(store, session_id, segment_id, length))
+        return [e.UserInput(ts=ts, segments=segments)]
+
+    return record_keyed(store, session_id, segment_id, entries, idem)
 
 
 def input_segments(segments_or_text: str | Sequence[InputSegment]) -> tuple[InputSegment, ...]:

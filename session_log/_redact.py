@@ -58,9 +58,10 @@ DECISIONS: Final[dict[type[Any], dict[str, Decision]]] = {
     e.RequestConfig: _fields(kept="max_tokens temperature top_p top_k reasoning", text="stop_sequences"),
     e.Carried: _fields(
         kept="interrupted usage usage_before_compaction extensions_before_compaction",
-        within="user_segments extensions",
+        within="user_segments extensions idem",
         raw="unknown",
     ),
+    e.CarriedKey: _fields(kept="key content"),
     e.SessionExtension: _fields(kept="domain", payload="payload"),
     m.Message: _fields(kept="role", within="content"),
     m.Text: _fields(text="text"),

@@ -109,13 +109,13 @@ class SegmentWriter(QuickRecorder):
         writer._traces, writer._redaction = trace, redaction
         return writer
 
-    def batch(self) -> "Batch":
+    def batch(self, idem: str | None = None) -> "Batch":
         """Collect what this thread (or asyncio task) records inside into one write at the end: all or nothing.
 
         A context manager. An exception inside discards it; leave it before you record that. The state does not have
-        it before the end.
+        it before the end. ``idem``: as in :meth:`append_entries`; the whole of the batch is compared, at its end.
         """
-        return Batch(self)
+        return Batch(self, idem)
 
     # ── the verbs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,9 +132,13 @@ class SegmentWriter(QuickRecorder):
         """Record that idle became active."""
         return self._record(lambda ts: e.Invoke(ts=ts, trigger=trigger))
 
-    def save_user_input(self, segments_or_text: str | Sequence[InputSegment]) -> int:
-        """Record what the user sent: a text, or typed segments."""
-        return self._record(lambda ts: e.UserInput(ts=ts, segments=make.input_segments(segments_or_text)))
+    def save_user_input(self, segments_or_text: str | Sequence[InputSegment], *, idem: str | None = None) -> int:
+        """Record what the user sent: a text, or typed segments. ``idem``: as in :meth:`append_entries`."""
+        if idem is None:
+            return self._record(lambda ts: e.UserInput(ts=ts, segments=make.input_segments(segments_or_text)))
+        with self._lock:
+            entry = e.UserInput(ts=self._now(), segments=make.input_segments(segments_or_text))
+            return self.append_entries((entry,), idem=idem)
 
     def save_delta(self, items: Iterable[Item]) -> int:
         """Record new history items in one write; user messages are skipped: ``save_user_input`` recorded them."""

@@ -47,6 +47,8 @@ NOT_CANONICAL = {
     "crlf-and-blank": "blank lines hold no entry",
     "batch": "framing keys are no part of an entry",
     "batch-header-only": "framing keys are no part of an entry",
+    "idem": "a key of an append is written last, a field of an entry in its place",
+    "idem-carried": "a key of an append is written last, a field of an entry in its place",
 }
 """Files whose lines do not come back byte for byte when their entries are encoded, and why."""
 

@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -197,6 +198,11 @@ def tells_the_wrong_length(
         return append(*ids, lines, expected=expected, token=token)
     except HeadMoved as exc:
         raise HeadMoved(exc.where, exc.actual, exc.expected) from None
+
+
+def drops_keys(append: Append, store: MemoryStore, ids: Ids, lines: Lines, expected: Any, token: Any) -> int:
+    lines = [re.sub(rb',"idem":"[^"]*"', b"", line) for line in lines]
+    return append(*ids, lines, expected=expected, token=token)
 
 
 def keeps_no_marks(append: Append, store: MemoryStore, ids: Ids, lines: Lines, expected: Any, token: Any) -> int:
@@ -601,6 +607,9 @@ CATCHES: list[tuple[str, Callable[[], Store]]] = [
     ("a_token_does_not_stand_for_other_lines", by(WithAppend, trusts_token)),
     ("racing_repeats_write_once", by(WithAppend, looks_for_the_token_too_early)),
     ("a_token_is_short_and_plain", by(WithAppend, takes_any_token)),
+    ("a_key_stays_in_its_line", by(WithAppend, drops_keys)),
+    ("a_key_is_used_once", by(WithAppend, compares_before_it_locks)),
+    ("a_key_is_used_once", by(WithAppend, drops_keys)),
     ("bad_lines_are_refused", by(WithAppend, takes_anything)),
     ("stale_marks_are_refused", by(WithAppend, takes_anything)),
     ("bytes_are_exact", by(WithAppend, encodes_anew)),

@@ -12,8 +12,8 @@ A backend of your own hands in more: how to open a second handle on the same dat
 
     run_store_contract(lambda: FsStore(tempfile.mkdtemp()), open_store=address, processes=True)
 
-Read the files in this order: what a law is made of (_law), the laws (_creating, _appending, _refusing, _reading,
-_listing, _following, _racing, _processes), and how they are run (_contract).
+Read the files in this order: what a law is made of (_law), the laws (_creating, _appending, _keying, _refusing,
+_reading, _listing, _following, _racing, _processes), and how they are run (_contract).
 """
 
 from session_log.testing._contract import LAWS, ContractViolation, run_store_contract

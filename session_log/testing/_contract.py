@@ -10,6 +10,7 @@ from session_log.testing import (
     _appending,
     _creating,
     _following,
+    _keying,
     _listing,
     _processes,
     _racing,
@@ -19,7 +20,8 @@ from session_log.testing import (
 from session_log.testing._law import ALL, Broken, Law, Trial
 
 _FILES: Final = [
-    file.__name__ for file in (_creating, _appending, _refusing, _reading, _listing, _following, _racing, _processes)
+    file.__name__
+    for file in (_creating, _appending, _keying, _refusing, _reading, _listing, _following, _racing, _processes)
 ]
 _ALL: Final = sorted(ALL, key=lambda law: _FILES.index(law.check.__module__))
 LAWS: Final[Mapping[str, str]] = {law.name: law.sentence for law in _ALL}
