@@ -17,6 +17,8 @@ reading (_reader, _lineage, _forking), and what you call (_session, _recording, 
 describes what is on disk.
 """
 
+from session_log._blob_content import MAX_BLOB_BYTES
+from session_log._blob_ref import BlobRef
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import decode_line, encode_line
 from session_log._entries import (
@@ -151,7 +153,6 @@ from session_log._system_items import (
 from session_log._trace import TraceEntry
 from session_log._tree import MAX_FORK_DEPTH
 from session_log._writer import SegmentWriter, close_interrupted
-from session_log.blobs import MAX_BLOB_BYTES, BlobRef
 from session_log.pods import (
     MAX_NAME_BYTES,
     MAX_POD_BYTES,
