@@ -18,7 +18,7 @@ describes what is on disk.
 """
 
 from session_log._blob_content import MAX_BLOB_BYTES
-from session_log._blob_ref import BlobRef
+from session_log._blob_ref import BlobRef, BlobSpan
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import decode_line, encode_line
 from session_log._entries import (
@@ -64,6 +64,7 @@ from session_log._errors import (
     SessionLogError,
     StorageError,
     StoreUnavailable,
+    UnresolvedBlob,
     UnsafePath,
     UnsupportedVersion,
     WriterClosed,
@@ -114,6 +115,7 @@ from session_log._recording import (
     save_usage,
     save_user_input,
 )
+from session_log._resolve import resolve_blobs, resolve_items
 from session_log._session import (
     create_compacted_segment,
     create_segment,
@@ -129,6 +131,7 @@ from session_log._session import (
     restore,
     restore_by_segment,
 )
+from session_log._spill import MIN_INLINE_BYTES
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState, SegmentStartState
 from session_log._store import Capabilities, Store
 from session_log._system_items import (
@@ -172,6 +175,7 @@ __all__ = [
     "AssistantItem",
     "Attachment",
     "BlobRef",
+    "BlobSpan",
     "BrokenLineage",
     "CallerError",
     "Capabilities",
@@ -216,6 +220,7 @@ __all__ = [
     "MAX_PAYLOAD_DEPTH",
     "MAX_POD_BYTES",
     "MAX_TOKEN_BYTES",
+    "MIN_INLINE_BYTES",
     "MemoryStore",
     "Message",
     "MissingAncestor",
@@ -266,6 +271,7 @@ __all__ = [
     "Unknown",
     "UnknownEntry",
     "UnknownInput",
+    "UnresolvedBlob",
     "UnsafePath",
     "UnsupportedVersion",
     "UsageRecord",
@@ -302,6 +308,8 @@ __all__ = [
     "read_entries",
     "read_trace",
     "repair",
+    "resolve_blobs",
+    "resolve_items",
     "restore",
     "restore_by_segment",
     "save_config_changed",

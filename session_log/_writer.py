@@ -22,6 +22,7 @@ from session_log._items import Item, ToolResult
 from session_log._lineage import begun, lineage, restore_span
 from session_log._quick import QuickRecorder
 from session_log._recorder import OnConflict
+from session_log._spill import spilling
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem
@@ -54,11 +55,13 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        max_inline_bytes: int | None = None,
     ) -> "SegmentWriter":
-        """Start a new session with one segment, and write to it."""
+        """Start a new session with one segment, and write to it. ``max_inline_bytes``: see :meth:`resume`."""
         check_policy(on_conflict)
+        shape = spilling(store.put_blob, max_inline_bytes)
         restored = begun(*verbs.begin(store, state))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1)
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape)
         writer._traces = trace
         return writer
 
@@ -72,21 +75,24 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        max_inline_bytes: int | None = None,
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
         ``exclusive`` keeps others from appending until :meth:`close`. ``on_conflict``: what to do when somebody else
         wrote or holds the segment, ``"fork"`` or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
-        :meth:`trace_event` and :meth:`trace_lifecycle` on.
+        :meth:`trace_event` and :meth:`trace_lifecycle` on. ``max_inline_bytes``: longer texts and images of tools and
+        users go into blobs, their lines keep the two ends; ``restore(resolve_blobs=True)`` puts them back.
 
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
         """
         check_policy(on_conflict)
+        shape = spilling(store.put_blob, max_inline_bytes)
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth)
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape)
         writer._traces = trace
         return writer
 
