@@ -30,14 +30,12 @@ ATTACHMENT, ATTACHMENT_TEXT = "attachment", "attachment_text"
 """The kinds of an attachment's blob: what its base64 says, or, of a base64 that is not canonical, its letters."""
 
 
-def spilling(put: Callable[[bytes], BlobRef], max_inline_bytes: int | None) -> "Spill | None":
-    """Return what every entry goes through before it is encoded; None if nothing is to be spilled.
+def spilling(put: Callable[[bytes], BlobRef], max_inline_bytes: int) -> "Spill":
+    """Return what every entry goes through before it is encoded.
 
     Raises:
         CallerError: it is no number of bytes from ``MIN_INLINE_BYTES`` on.
     """
-    if max_inline_bytes is None:
-        return None
     if type(max_inline_bytes) is not int or max_inline_bytes < MIN_INLINE_BYTES:
         reason = f"is no number of bytes from {MIN_INLINE_BYTES} on (MIN_INLINE_BYTES)"
         raise CallerError(f"max_inline_bytes={max_inline_bytes!r}: {reason}")

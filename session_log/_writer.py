@@ -59,7 +59,7 @@ class SegmentWriter(QuickRecorder):
     ) -> "SegmentWriter":
         """Start a new session with one segment, and write to it. ``max_inline_bytes``: see :meth:`resume`."""
         check_policy(on_conflict)
-        shape = spilling(store.put_blob, max_inline_bytes)
+        shape = spilling(store.put_blob, max_inline_bytes) if max_inline_bytes is not None else None
         restored = begun(*verbs.begin(store, state))
         writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape)
         writer._traces = trace
@@ -88,7 +88,7 @@ class SegmentWriter(QuickRecorder):
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
         """
         check_policy(on_conflict)
-        shape = spilling(store.put_blob, max_inline_bytes)
+        shape = spilling(store.put_blob, max_inline_bytes) if max_inline_bytes is not None else None
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
