@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from session_log._blob_ref import BlobRef
 from session_log._compression import CHUNK_BYTES, SUFFIXES
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
 """What one blob may hold: ``get_blob`` has it in memory as a whole."""
-Payload: TypeAlias = "bytes | os.PathLike[str] | BinaryIO"
+
+
+class Readable(Protocol):
+    """A file that was opened for reading bytes, or what behaves like one."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return at most so many bytes, none at the end."""
+
+
+Payload: TypeAlias = "bytes | os.PathLike[str] | Readable"
 """What can be put: bytes, the path of a file, or a file that was opened for reading bytes, from where it stands."""
 _HEX = frozenset("0123456789abcdef")
 
