@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 import session_log as sl
 from item_strategies import input_segments, items, system_items, texts
+from session_log._check import scrub
 from session_log._spill import MAX_END_BYTES, spilling
 
 LIMIT = sl.MIN_INLINE_BYTES
@@ -109,8 +111,8 @@ def test_no_text_of_a_line_is_longer_than_it_may_be(entries: list[sl.LogEntry]) 
     for entry in entries:
         short = shape(entry)
         for path, text in _spillable(short):
-            assert len(text.encode(errors="replace")) <= LIMIT, path
-        if all(len(text.encode(errors="replace")) <= LIMIT for _, text in _spillable(entry)):
+            assert len(scrub(text).encode()) <= LIMIT, path
+        if all(len(scrub(text).encode()) <= LIMIT for _, text in _spillable(entry)):
             assert short is entry
 
 
@@ -294,3 +296,38 @@ def test_what_is_no_entry_is_refused_as_ever(entry: sl.LogEntry, limit: int | No
     with pytest.raises(sl.InvalidEntry):
         writer.append(entry)
     assert writer.state == state_of(store, writer) and writer.head.entries == 1
+
+
+def test_the_golden_segment_of_spilled_items_is_what_is_written_and_resolves() -> None:
+    """``golden/valid/spilled.jsonl``: the same lines from the same items, and the whole items from these lines."""
+    store = sl.MemoryStore()
+    lines = (Path(__file__).parent / "golden" / "valid" / "spilled.jsonl").read_bytes().splitlines()
+    start = sl.decode_line(lines[0])
+    assert isinstance(start, sl.SegmentStart)
+    segment_id = "0197b2c4-1a05-7d41-8b22-000000000001"
+    store.create_segment(start.session_id, segment_id, lines[:1])
+    shape = spilling(store.put_blob, LIMIT)
+    output, paste = "".join(f"ok {at}\n" for at in range(200)), "größer\n" * 150
+    result = sl.ToolResult("call_1", "200 ok", output, attachments=(sl.Attachment("image/png", PNG[:4000]),))
+    segments = (sl.TextInput("read this: "), sl.PasteInput(1, len(paste), 150, paste))
+    entries: list[sl.LogEntry] = [
+        sl.UserInput(ts=1751450000007, segments=segments),
+        sl.SystemItemEntry(ts=1751450000014, item=sl.FileAttachment("notes.txt", output[::-1])),
+        sl.AssistantItem(ts=1751450000021, item=sl.ToolCall("call_1", "test", "{}")),
+        sl.ToolResultEntry(ts=1751450000028, item=result),
+        sl.AssistantItem(ts=1751450000035, item=sl.Message.assistant(paste.upper())),
+        sl.TurnEnd(ts=1751450000042, turn_count=1),
+    ]
+
+    assert [sl.encode_line(shape(entry)) for entry in entries] == lines[1:]
+    for line in lines[1:]:
+        store.append(start.session_id, segment_id, [line])
+    found = sl.restore(store, start.session_id, segment_id, resolve_blobs=True)
+    assert found.user_segments == (segments,)
+    assert found.history == (
+        sl.Message.user("read this: " + paste),
+        sl.Message.system(output[::-1]),
+        sl.ToolCall("call_1", "test", "{}"),
+        result,
+        sl.Message.assistant(paste.upper()),
+    )
