@@ -125,6 +125,14 @@ class Folder:
         with reported(self.path), os.scandir(self._fd) as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
+    def holds(self, name: str) -> bool:
+        """Tell whether anything of this name is there."""
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError:
+            return False  # what cannot be looked at is met by whoever opens it
+        return True
+
     def read(self, name: str, *, max_bytes: int | None = None) -> bytes:
         """Return the content of a plain file; of one over ``max_bytes``, the first ``max_bytes + 1``."""
         with self.opened(name) as fd:

@@ -131,12 +131,14 @@ def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Co
 
 def _is_kept(folder: Folder, sha256: str, *, durable: bool) -> bool:
     """Tell whether there is a sound file of this content; durable: one that is synced now."""
-    for suffix in SUFFIXES:
+    for name in [sha256 + suffix for suffix in SUFFIXES]:
         try:
-            _examine(folder, sha256 + suffix, 0)
+            if not folder.holds(name):
+                continue
+            _examine(folder, name, 0)
         except (NotFound, CorruptBlob, MissingCodec):
             continue
-        if not durable or _is_synced(folder, sha256 + suffix):
+        if not durable or _is_synced(folder, name):
             return True
     return False
 
