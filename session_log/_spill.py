@@ -111,7 +111,7 @@ class Spill:
     def _attachment(self, part: Any) -> Any:
         if type(part) is not Attachment or part.data_blob is not None or not isinstance(part.data, str):
             return part
-        if len(part.data) <= self._limit:
+        if len(part.data if part.data.isascii() else scrub(part.data).encode()) <= self._limit:
             return part
         content, kind = _content_of(part.data)
         media_type = part.mime_type if isinstance(part.mime_type, str) and kind == ATTACHMENT else None

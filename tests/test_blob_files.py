@@ -197,7 +197,7 @@ def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
         file.write(pack.flush())
     tracemalloc.start()
     try:
-        with pytest.raises(BlobCorrupt):
+        with pytest.raises(BlobCorrupt) as caught:
             get_blob(tmp_path, ref)
         with pytest.raises(BlobCorrupt), open_blob(tmp_path, ref.sha256):
             raise AssertionError("nothing may be handed out")
@@ -206,6 +206,7 @@ def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
         tracemalloc.stop()
 
     assert peak < 8 * CHUNK_BYTES
+    assert caught.value.actual == hashlib.sha256(bytes(MAX_BLOB_BYTES + 1)).hexdigest()  # no more was unpacked
 
 
 def test_zstd_says_which_package_it_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

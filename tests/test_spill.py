@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -103,6 +103,7 @@ def test_what_was_handed_in_is_given_back(entries: list[sl.LogEntry]) -> None:
 
 
 @given(long_entries())
+@example([sl.ToolResultEntry(ts=1, item=sl.ToolResult("c", "", attachments=(sl.Attachment("a/b", "ä" * LIMIT),)))])
 def test_no_text_of_a_line_is_longer_than_it_may_be(entries: list[sl.LogEntry]) -> None:
     """Of what can be spilled, nothing longer than the limit stays in a line; what is not longer stays as it is."""
     store = sl.MemoryStore()
