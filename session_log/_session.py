@@ -122,13 +122,14 @@ def restore(
 ) -> RestoredState:
     """Fold a segment, with what it inherits, into the state at its end, after a turn, or after a line. Writes nothing.
 
+    ``resolve_blobs`` puts whole texts and images in place of what a writer with ``max_inline_bytes`` left in the line.
+
     Raises:
         NotFound, CorruptSegment, BrokenLineage, MissingAncestor, UnsupportedVersion: with ``salvage``, damage is
         skipped and
             listed in ``state.damage`` instead, and a lineage that does not hold counts as damage.
         InvalidCut: there is no such turn or line.
-        UnresolvedBlob: with ``resolve_blobs``, which puts whole texts and images in place of what a writer with
-            ``max_inline_bytes`` left in the line: one cannot be had. With ``salvage``, that is damage, too.
+        UnresolvedBlob: one of these cannot be had; with ``salvage``, that is damage, and the short form stays.
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
     if at_turn is not None and at_entries is not None:

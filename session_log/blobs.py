@@ -115,7 +115,7 @@ def _write(folder: Folder, name: str, data: bytes, *, durable: bool) -> None:
 def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Compression | None) -> tuple[str, int]:
     """Write what comes, hash it on the way, and give it its name at the end. Return hash and size."""
     tally = Tally()
-    beginning = next(chunks, b"")
+    beginning = b"" if how is None else _beginning(chunks)
     suffix = suffix_for(how, beginning)
     with Folder.make(root, "blobs", durable=durable) as above:
         kept = compressed(bounded(tally, itertools.chain((beginning,), chunks)), SUFFIXES[suffix])
@@ -127,6 +127,14 @@ def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Co
                 else:
                     above.move(temporary, folder, sha256 + suffix, durable=durable)
     return sha256, tally.size_bytes
+
+
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """Take the first ``CHUNK_BYTES`` or more off the chunks; a pipe may give them in small pieces."""
+    taken = bytearray()
+    while len(taken) < CHUNK_BYTES and (chunk := next(chunks, b"")):
+        taken += chunk
+    return bytes(taken)
 
 
 def _is_kept(folder: Folder, sha256: str, *, durable: bool) -> bool:

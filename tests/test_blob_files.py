@@ -136,6 +136,14 @@ def test_the_suffix_says_how_a_blob_is_kept(tmp_path: Path, method: Any) -> None
             assert file.read(10) == TEXT[:10]
 
 
+def test_a_pipe_is_compressed_as_a_file_is(tmp_path: Path) -> None:
+    """Whether it is worth it is seen in the first MiB, not in the first piece that comes."""
+    ref = put_blob(tmp_path, Dribble(TEXT), how=Compression("zlib", len(TEXT) - 1))
+
+    assert one_file(tmp_path).name == ref.sha256 + ".zlib"
+    assert get_blob(tmp_path, ref) == TEXT
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_there_in_one_form_is_not_written_in_another(tmp_path: Path, method: Any) -> None:
     """A payload is kept once, whoever put it first in whichever form."""
