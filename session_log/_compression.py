@@ -33,6 +33,11 @@ class Compression(msgspec.Struct, frozen=True):
     method: Method
     above: int
 
+    @property
+    def sample_bytes(self) -> int:
+        """How much of the beginning of a payload decides."""
+        return max(CHUNK_BYTES, self.above + 1)
+
 
 def compression(method: str | None, above: int) -> Compression | None:
     """Return how to compress; None for not at all.
@@ -51,10 +56,11 @@ def compression(method: str | None, above: int) -> Compression | None:
 
 
 def suffix_for(how: Compression | None, beginning: bytes) -> str:
-    """Return the suffix under which a payload is kept, by its first ``CHUNK_BYTES``."""
+    """Return the suffix under which a payload is kept, by its first ``how.sample_bytes``."""
     if how is None or len(beginning) <= how.above:
         return ""
-    if sum(map(len, compressed((beginning,), how.method))) >= len(beginning) * WORTH:
+    sample = beginning[:CHUNK_BYTES]
+    if sum(map(len, compressed((sample,), how.method))) >= len(sample) * WORTH:
         return ""
     return next(suffix for suffix, method in SUFFIXES.items() if method == how.method)
 

@@ -96,7 +96,7 @@ def put_blob(
         sha256, size_bytes = sha256_of(data), len(data)
         with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
             if not _is_kept(folder, sha256, durable=durable):
-                name = sha256 + suffix_for(how, data[:CHUNK_BYTES] if how is not None else b"")
+                name = sha256 + suffix_for(how, data[: how.sample_bytes] if how is not None else b"")
                 _write(folder, name, data, durable=durable)
         return BlobRef(sha256, size_bytes, media_type, kind)
     with payload_chunks(data) as chunks:
@@ -115,7 +115,7 @@ def _write(folder: Folder, name: str, data: bytes, *, durable: bool) -> None:
 def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Compression | None) -> tuple[str, int]:
     """Write what comes, hash it on the way, and give it its name at the end. Return hash and size."""
     tally = Tally()
-    beginning = b"" if how is None else _beginning(chunks)
+    beginning = b"" if how is None else _beginning(chunks, how.sample_bytes)
     suffix = suffix_for(how, beginning)
     with Folder.make(root, "blobs", durable=durable) as above:
         kept = compressed(bounded(tally, itertools.chain((beginning,), chunks)), SUFFIXES[suffix])
@@ -129,10 +129,10 @@ def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Co
     return sha256, tally.size_bytes
 
 
-def _beginning(chunks: Iterator[bytes]) -> bytes:
-    """Take the first ``CHUNK_BYTES`` or more off the chunks; a pipe may give them in small pieces."""
+def _beginning(chunks: Iterator[bytes], wanted: int) -> bytes:
+    """Take the first bytes off the chunks, as many as wanted or more; a pipe may give them in small pieces."""
     taken = bytearray()
-    while len(taken) < CHUNK_BYTES and (chunk := next(chunks, b"")):
+    while len(taken) < wanted and (chunk := next(chunks, b"")):
         taken += chunk
     return bytes(taken)
 

@@ -137,11 +137,16 @@ def test_the_suffix_says_how_a_blob_is_kept(tmp_path: Path, method: Any) -> None
 
 
 def test_a_pipe_is_compressed_as_a_file_is(tmp_path: Path) -> None:
-    """Whether it is worth it is seen in the first MiB, not in the first piece that comes."""
-    ref = put_blob(tmp_path, Dribble(TEXT), how=Compression("zlib", len(TEXT) - 1))
+    """Whether it is long enough, and worth it, is not seen in the first piece that comes; also above a MiB."""
+    for number, data in enumerate((TEXT, bytes(2 * CHUNK_BYTES))):
+        for source in (data, Dribble(data)):
+            root = tmp_path / f"{number} {type(source).__name__}"
+            ref = put_blob(root, source, how=Compression("zlib", len(data) - 1))
+            plain = put_blob(root, source if source is data else Dribble(data[1:]), how=Compression("zlib", len(data)))
 
-    assert one_file(tmp_path).name == ref.sha256 + ".zlib"
-    assert get_blob(tmp_path, ref) == TEXT
+            assert (root / "blobs" / ref.sha256[:2] / (ref.sha256 + ".zlib")).exists()
+            assert get_blob(root, ref) == data
+            assert plain == ref or (root / "blobs" / plain.sha256[:2] / plain.sha256).exists()
 
 
 @pytest.mark.parametrize("method", METHODS)
