@@ -51,6 +51,7 @@ __all__ = [
     "BlobCorrupt",
     "BlobRef",
     "BlobSource",
+    "MissingCodec",
     "Payload",
     "get_blob",
     "hash_of",

@@ -17,6 +17,7 @@ import session_log as sl
 from item_strategies import input_segments, items, system_items, texts
 from session_log._check import scrub
 from session_log._spill import MAX_END_BYTES, spilling
+from session_log.places import walk_back
 
 LIMIT = sl.MIN_INLINE_BYTES
 LONG = "".join(f"line {at}: größer 🙂\n" for at in range(300))
@@ -244,6 +245,15 @@ def test_references_survive_forks_copies_compactions_batches_and_a_resume(make: 
                 sl.Message.user(LONG + "batched"),
                 sl.Message.assistant(LONG),
             )
+
+
+def test_items_read_backwards_carry_their_references() -> None:
+    """What walk_back returns resolves to the same items as a restore."""
+    store = sl.MemoryStore()
+    writer = parted(store, max_inline_bytes=LIMIT)
+    found = [place.item for place in walk_back(store, writer.session_id, writer.segment_id)][::-1]
+
+    assert sl.resolve_items(store, found) == state_of(store, writer, resolve_blobs=True).history
 
 
 def test_a_fork_by_conflict_keeps_spilling() -> None:
