@@ -28,15 +28,20 @@ PNG = base64.b64encode(PIXELS).decode()
 def long_texts() -> SearchStrategy[str]:
     """Texts around the limit and far above it, of one to four bytes a character, and some that UTF-8 cannot say."""
     letters = st.sampled_from(["x", "ä", "東", "🙂", "\u2028", "\0", '"', "line\n", "a\ud83d", "{}"])
-    sizes = st.sampled_from([LIMIT // 4, LIMIT // 3, LIMIT // 2, LIMIT - 1, LIMIT, LIMIT + 1, 3 * LIMIT])
-    return st.builds(lambda letter, size, tail: letter * size + tail, letters, sizes, texts()) | texts()
+    sizes = st.sampled_from([0, LIMIT // 3, LIMIT - 1, LIMIT, LIMIT + 1, 3 * LIMIT])
+    return st.builds(lambda letter, size, tail: letter * size + tail, letters, sizes, texts())
+
+
+def evenly(*strategies: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """Draw from each of them as often; ``|`` would draw from one of many kinds as often as it has kinds."""
+    return st.sampled_from(strategies).flatmap(lambda chosen: chosen)
 
 
 def long_data() -> SearchStrategy[str]:
     """Base64 as it should be, and in the ways it should not."""
     canonical = st.binary(min_size=LIMIT // 2, max_size=2 * LIMIT).map(lambda data: base64.b64encode(data).decode())
     odd = canonical.map(lambda data: data[:76] + "\n" + data[76:]) | canonical.map(lambda data: data.rstrip("=") + "=")
-    return canonical | odd | long_texts()
+    return evenly(canonical, odd, long_texts())
 
 
 def long_items() -> SearchStrategy[sl.Item]:
@@ -45,20 +50,21 @@ def long_items() -> SearchStrategy[sl.Item]:
         sl.ToolResult, st.sampled_from(["call_1", "call_2"]), texts(), long_texts(), st.booleans(), attachments
     )
     parts = st.lists(st.builds(sl.Text, long_texts()) | st.builds(sl.Refusal, texts()), max_size=2).map(tuple)
-    return results | st.builds(sl.Message, st.sampled_from(["assistant", "system"]), parts) | items()
+    return evenly(results, st.builds(sl.Message, st.sampled_from(["assistant", "system"]), parts), items())
 
 
 def long_inputs() -> SearchStrategy[tuple[sl.InputSegment, ...]]:
     pastes = st.builds(sl.PasteInput, id=st.just(1), chars=st.just(2), lines=st.just(3), content=long_texts())
-    return st.lists(st.builds(sl.TextInput, long_texts()) | pastes | input_segments(), max_size=3).map(tuple)
+    kinds = evenly(st.builds(sl.TextInput, long_texts()), pastes, input_segments())
+    return st.lists(kinds, max_size=3).map(tuple)
 
 
 def long_entries() -> SearchStrategy[list[sl.LogEntry]]:
     files = st.builds(sl.FileAttachment, texts(), long_texts())
-    one = st.one_of(
+    one = evenly(
         long_items().map(lambda item: sl.classify_history_item(item, 1)),
         long_inputs().map(lambda segments: sl.UserInput(ts=1, segments=segments)),
-        (files | system_items()).map(lambda item: sl.SystemItemEntry(ts=1, item=item)),
+        evenly(files, system_items()).map(lambda item: sl.SystemItemEntry(ts=1, item=item)),
         st.just(sl.TurnEnd(ts=1, turn_count=1)),
     )
     return st.lists(one, max_size=6)
@@ -185,6 +191,36 @@ def test_a_limit_that_makes_no_sense_is_refused_before_anything_is_made(bad: Any
     with pytest.raises(sl.CallerError, match="max_inline_bytes"):
         sl.SegmentWriter.create(store, max_inline_bytes=bad)
     assert store.list_sessions() == []
+
+
+def test_the_limit_is_in_bytes_and_what_reaches_it_stays() -> None:
+    """So many bytes in UTF-8, or of base64, stay in the line; one more goes."""
+    store = sl.MemoryStore()
+    shape = spilling(store.put_blob, LIMIT)
+    for text in ("x" * LIMIT, "ä" * (LIMIT // 2), "🙂" * (LIMIT // 4)):
+        for entry, longer in (
+            (sl.ToolResult("c", "", text), sl.ToolResult("c", "", text + "y")),
+            (
+                sl.ToolResult("c", "", attachments=(sl.Attachment("a/b", text),)),
+                sl.ToolResult("c", "", attachments=(sl.Attachment("a/b", text + "y"),)),
+            ),
+        ):
+            kept, gone = sl.ToolResultEntry(ts=1, item=entry), sl.ToolResultEntry(ts=1, item=longer)
+            assert shape(kept) is kept
+            assert shape(gone) != gone
+
+
+@pytest.mark.parametrize(
+    "data", [PNG[:76] + "\n" + PNG[76:], PNG + "=", PNG[:-2] + "B", "A" * 2049, "_-" * LIMIT, "ä" * LIMIT, PNG]
+)
+def test_an_image_comes_back_letter_by_letter(data: str) -> None:
+    """Base64 that is spelled in another way than ours, or none at all, is kept as its letters."""
+    store = sl.MemoryStore()
+    result = sl.ToolResult("c", "", attachments=(sl.Attachment("image/png", data),))
+    short = spilling(store.put_blob, LIMIT)(sl.ToolResultEntry(ts=1, item=result))
+
+    assert isinstance(short, sl.ToolResultEntry) and short.item != result
+    assert sl.resolve_items(store, [short.item]) == (result,)
 
 
 def test_the_ends_are_bounded() -> None:

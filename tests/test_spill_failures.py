@@ -100,6 +100,17 @@ def test_every_blob_that_is_gone_is_told_of(tmp_path: Path) -> None:
     assert caught.value.line is None and caught.value.path == "items"
 
 
+def test_the_first_line_that_names_a_blob_is_told(tmp_path: Path) -> None:
+    """Of several lines with the same payload, it is the first whose position is given."""
+    with sl.FsStore(tmp_path) as store, sl.SegmentWriter.create(store, max_inline_bytes=LIMIT) as writer:
+        for _ in range(3):
+            writer.save_user_input(LONG)
+        shutil.rmtree(tmp_path / "blobs")
+        found = sl.resolve_blobs(store, writer.state, salvage=True)
+
+    assert {told.line for told in found.damage} == {2} and len(found.damage) == 6
+
+
 EDITS: dict[str, Callable[[bytes], bytes]] = {
     "another hash": lambda line: NAMED.sub(b'"sha256":"' + b"0" * 64 + b'"', line),
     "no hash": lambda line: NAMED.sub(b'"sha256":"../../etc/passwd"', line),
