@@ -17,6 +17,8 @@ _memory_store), reading (_reader, _lineage, _forking), and what you call (_sessi
 _writer). FORMAT.md describes what is on disk.
 """
 
+from session_log._blob_content import MAX_BLOB_BYTES
+from session_log._blob_ref import BlobRef, BlobSpan
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import decode_line, encode_line
 from session_log._entries import (
@@ -64,6 +66,7 @@ from session_log._errors import (
     SessionLogError,
     StorageError,
     StoreUnavailable,
+    UnresolvedBlob,
     UnsafePath,
     UnsupportedVersion,
     WriterClosed,
@@ -116,6 +119,7 @@ from session_log._recording import (
     save_usage,
     save_user_input,
 )
+from session_log._resolve import resolve_blobs, resolve_items
 from session_log._session import (
     create_compacted_segment,
     create_segment,
@@ -131,6 +135,7 @@ from session_log._session import (
     restore,
     restore_by_segment,
 )
+from session_log._spill import MIN_INLINE_BYTES
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState, SegmentStartState
 from session_log._store import Capabilities, Store
 from session_log._system_items import (
@@ -155,7 +160,6 @@ from session_log._system_items import (
 from session_log._trace import TraceEntry
 from session_log._tree import MAX_FORK_DEPTH
 from session_log._writer import SegmentWriter, close_interrupted
-from session_log.blobs import MAX_BLOB_BYTES, BlobRef
 from session_log.pods import (
     MAX_NAME_BYTES,
     MAX_POD_BYTES,
@@ -175,6 +179,7 @@ __all__ = [
     "AssistantItem",
     "Attachment",
     "BlobRef",
+    "BlobSpan",
     "BrokenLineage",
     "CallerError",
     "Capabilities",
@@ -223,6 +228,7 @@ __all__ = [
     "MAX_PAYLOAD_DEPTH",
     "MAX_POD_BYTES",
     "MAX_TOKEN_BYTES",
+    "MIN_INLINE_BYTES",
     "MemoryStore",
     "Message",
     "MissingAncestor",
@@ -273,6 +279,7 @@ __all__ = [
     "Unknown",
     "UnknownEntry",
     "UnknownInput",
+    "UnresolvedBlob",
     "UnsafePath",
     "UnsupportedVersion",
     "UsageRecord",
@@ -310,6 +317,8 @@ __all__ = [
     "read_entries",
     "read_trace",
     "repair",
+    "resolve_blobs",
+    "resolve_items",
     "restore",
     "restore_by_segment",
     "save_config_changed",

@@ -8,7 +8,7 @@ the descriptor of an open folder, so that no symlink below the root is followed,
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -125,9 +125,17 @@ class Folder:
         with reported(self.path), os.scandir(self._fd) as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
 
+    def holds(self, name: str) -> bool:
+        """Tell whether anything of this name is there."""
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError:
+            return False  # what cannot be looked at is met by whoever opens it
+        return True
+
     def read(self, name: str, *, max_bytes: int | None = None) -> bytes:
         """Return the content of a plain file; of one over ``max_bytes``, the first ``max_bytes + 1``."""
-        with self._opened(name) as fd:
+        with self.opened(name) as fd:
             size = os.fstat(fd).st_size
             wanted = (size if max_bytes is None else min(size, max_bytes)) + 1
             chunks = []
@@ -142,24 +150,47 @@ class Folder:
         Raises:
             AppendUnknown: but for this: the new file is in place, and may not be after a power cut.
         """
-        with reported(self.path / name):
-            self._refuse_foreign(name)
-            temporary = TEMPORARY_PREFIX + os.urandom(8).hex()
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o600, dir_fd=self._fd)
+        with reported(self.path / name), self.temporary((data,), durable=durable) as temporary:
+            self.move(temporary, self, name, durable=durable)
+
+    @contextlib.contextmanager
+    def temporary(self, chunks: Iterable[bytes], *, durable: bool = True) -> Iterator[str]:
+        """Write a file under a name of its own, for the block to move or drop; if anything is raised, it is dropped.
+
+        Raises:
+            OSError: not in our words: the caller knows what the file was to be.
+        """
+        name = TEMPORARY_PREFIX + os.urandom(8).hex()
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o600, dir_fd=self._fd)
+        try:
             try:
-                try:
-                    _write_all(fd, data)
-                    if durable:
-                        os.fsync(fd)  # before the move: the name must never stand for bytes that are not on disk
-                finally:
-                    os.close(fd)
-                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=self._fd)
-                raise
+                for chunk in chunks:
+                    _write_all(fd, chunk)
+                if durable:
+                    os.fsync(fd)  # before the move: a name must never stand for bytes that are not on disk
+            finally:
+                os.close(fd)
+            yield name
+        except BaseException:
+            self.drop(name)
+            raise
+
+    def move(self, temporary: str, to: "Folder", name: str, *, durable: bool = True) -> None:
+        """Put a temporary file of this folder in place of the file ``name`` of a folder, this one or another.
+
+        Raises:
+            AppendUnknown: it is in place, and may not be after a power cut.
+        """
+        with reported(to.path / name):
+            to._refuse_foreign(name)
+            os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=to._fd)
         if durable:
-            self._settle(name)
+            to._settle(name)
+
+    def drop(self, temporary: str) -> None:
+        """Remove a temporary file, if it is there."""
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
         """Remove the file ``name``, for good when this returns; nothing happens if it is not there.
@@ -179,7 +210,7 @@ class Folder:
         Raises:
             AppendUnknown: it may not survive.
         """
-        with self._opened(name) as fd:
+        with self.opened(name) as fd:
             os.fsync(fd)
         self._settle(name)
 
@@ -198,7 +229,8 @@ class Folder:
             raise unsafe(self.path / name)
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
+    def opened(self, name: str) -> Iterator[int]:
+        """Open a plain file for reading and give its descriptor."""
         path = self.path / name
         with reported(path):
             fd = os.open(name, os.O_RDONLY | PLAIN, dir_fd=self._fd)

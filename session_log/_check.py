@@ -43,7 +43,7 @@ def _assistant_item(entry: AssistantItem) -> bool:
         if type(item.role) is not str or type(content) is not tuple:
             return False
         for part in content:
-            if type(part) is not Text or type(part.text) is not str:
+            if type(part) is not Text or type(part.text) is not str or part.text_blobs != ():
                 return False
         return True
     if kind is ToolCall:
@@ -75,6 +75,7 @@ def _tool_result(entry: ToolResultEntry) -> bool:
         and (content is None or type(content) is str)
         and type(item.is_error) is bool
         and item.attachments == ()
+        and item.content_blob is None
     )
 
 
@@ -85,7 +86,7 @@ def _user_input(entry: UserInput) -> bool:
     if type(entry.segments) is not tuple or entry.extensions != ():
         return False
     for segment in entry.segments:
-        if type(segment) is not TextInput or type(segment.content) is not str:
+        if type(segment) is not TextInput or type(segment.content) is not str or segment.content_blob is not None:
             return False
     return True
 

@@ -19,6 +19,7 @@
         ├── UnsafePath            a symlink, device or directory where a plain file belongs
         ├── UnsupportedVersion    written by a later format than this one reads
         ├── CorruptBlob           a payload that is not what its name says
+        ├── UnresolvedBlob        a payload that a line refers to, and that cannot be had
         ├── CorruptPodMetadata    a pod's file that is no metadata (in session_log.pods)
         └── CorruptSegment        a committed line that is no entry
             └── BrokenLineage     a reference to a parent that does not hold
@@ -204,6 +205,22 @@ class CorruptBlob(StorageError):
         super().__init__(f"{where}: content has sha256 {actual}; the payload is damaged, restore it from a copy")
         self.where = where
         self.actual = actual
+
+
+class UnresolvedBlob(StorageError):
+    """A payload that an item refers to is missing or damaged. ``item`` is its place in the state, ``line`` in the file.
+
+    ``line`` counts from 1; it is None where no segment is known.
+    """
+
+    def __init__(self, path: str, line: int | None, item: str, sha256: str, reason: str) -> None:
+        where = f"{path}:{line}" if line is not None else path
+        super().__init__(f"{where}: {item}: blob {sha256}: {reason}; salvage=True keeps the short form")
+        self.path = path
+        self.line = line
+        self.item = item
+        self.sha256 = sha256
+        self.reason = reason
 
 
 class CorruptSegment(StorageError):

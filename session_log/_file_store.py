@@ -10,11 +10,15 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Final, Literal, Self, TypeVar
+from typing import BinaryIO, Final, Literal, Self, TypeVar
 
 from session_log import _layout, _mend, blobs
 from session_log._at_fork import renew_after_fork
+from session_log._blob_content import Payload
+from session_log._blob_ref import BlobRef
+from session_log._compression import COMPRESS_ABOVE_BYTES, Method, compression
 from session_log._errors import (
     CallerError,
     NotFound,
@@ -38,7 +42,6 @@ from session_log._segment_file import SegmentFile
 from session_log._state import Damage
 from session_log._store import Appender, Capabilities
 from session_log._whole import create_whole, move_to_trash
-from session_log.blobs import BlobRef
 
 MAX_OPEN_FILES: Final = 64
 """Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
@@ -58,13 +61,21 @@ class FsStore(FileReader):
     """Sessions below ``root`` (default: :func:`default_root`), in plain files. Safe for threads and processes.
 
     ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a
-    power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append).
+    power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append). ``compress_blobs``: how
+    to keep blobs of more than ``compress_above`` bytes that get smaller by it, ``"zlib"`` or ``"zstd"``.
 
     Raises:
-        CallerError: ``root`` or ``durability`` is no such thing.
+        CallerError: an argument is no such thing, or the package for zstd is not there.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: Durability = "turn") -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability = "turn",
+        compress_blobs: Method | None = None,
+        compress_above: int = COMPRESS_ABOVE_BYTES,
+    ) -> None:
         if durability not in _DURABILITIES:
             raise CallerError(f"durability={durability!r}: is none of {', '.join(map(repr, _DURABILITIES))}")
         if root is not None and not isinstance(root, (str, os.PathLike)):
@@ -73,6 +84,7 @@ class FsStore(FileReader):
 
         super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
         self.durability: Durability = durability
+        self._compression = compression(compress_blobs, compress_above)
         self._files: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._lock = threading.RLock()
@@ -226,13 +238,18 @@ class FsStore(FileReader):
         spans = [(found.byte_offset, found.length_bytes) for found in damage]
         _mend.blank(path, spans, durability=self.durability)
 
-    def put_blob(self, data: bytes) -> BlobRef:
+    def put_blob(self, data: Payload, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
         """Keep a payload by its hash, below ``blobs``."""
-        return blobs.put_blob(self.root, data, durable=self.durability != "process")
+        durable, how = self.durability != "process", self._compression
+        return blobs.put_blob(self.root, data, durable=durable, how=how, media_type=media_type, kind=kind)
 
     def get_blob(self, ref: BlobRef | str) -> bytes:
         """Return a payload, its hash checked."""
         return blobs.get_blob(self.root, ref)
+
+    def open_blob(self, ref: BlobRef | str) -> AbstractContextManager[BinaryIO]:
+        """Give a payload as a binary file, its hash checked; see :func:`session_log.blobs.open_blob`."""
+        return blobs.open_blob(self.root, ref)
 
     def capabilities(self) -> Capabilities:
         """Return what this store promises."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from session_log._blob_ref import BlobSpan
 from session_log._check import MAX_INTEGER, scrub
 from session_log._entries import (
     POD_SCOPE_DOMAIN,
@@ -36,13 +37,14 @@ from session_log._entries import (
 from session_log._errors import InvalidEntry
 from session_log._inputs import (
     InputSegment,
-    flatten_input,
+    input_text,
 )
 from session_log._items import Item, Message, Text, ToolCall, ToolResult, Unknown
 from session_log._payload import from_raw, own
 from session_log._rollback import RolledBack, effective_order
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState
 from session_log._system_items import (
+    FileAttachment,
     Workflow,
 )
 
@@ -173,11 +175,11 @@ class Fold:
         segments = entry.segments
         for extension in entry.extensions:  # first of all, for it may refuse
             self._extension(extension.domain, extension.payload)
-        self.history.append(Message("user", (Text(flatten_input(segments)),)))
+        self.history.append(Message("user", (input_text(segments),)))
         self.user_segments.append(segments)
 
     def _system_item(self, entry: SystemItemEntry) -> None:
-        self.history.append(Message("system", (Text(system_text(entry)),)))
+        self.history.append(Message("system", (system_part(entry),)))
 
     def _run_errored(self, entry: RunErrored) -> None:
         self.interrupted = entry.interrupted
@@ -287,6 +289,14 @@ def system_text(entry: SystemItemEntry) -> str:
     if isinstance(item, Workflow):
         return item.body if item.body is not None else f"/{item.slug}"
     return item.body
+
+
+def system_part(entry: SystemItemEntry) -> Text:
+    """Return the text of :func:`system_text`, and whether it is in a blob."""
+    text, item = system_text(entry), entry.item
+    if type(item) is FileAttachment and item.body_blob is not None:
+        return Text(text, (BlobSpan(0, len(text), item.body_blob),))
+    return Text(text)
 
 
 def pod_scope_of(payload: Any) -> PodScope:

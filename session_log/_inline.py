@@ -31,10 +31,10 @@ from session_log._entries import (
     UsageRecord,
     UserInput,
 )
-from session_log._fold import system_text, usage_record, within_64_bits
+from session_log._fold import system_part, usage_record, within_64_bits
 from session_log._idem import MAX_CARRIED_KEYS
 from session_log._inputs import (
-    flatten_input,
+    input_text,
 )
 from session_log._items import Message
 from session_log._tolerant import elements_of, members_of
@@ -86,12 +86,12 @@ class Inlined:
             case AssistantItem() | ToolResultEntry():
                 self.history.append(msgspec.Raw(members_of(line).item))
             case UserInput():
-                self.history.append(msgspec.Raw(encode_struct(Message.user(flatten_input(entry.segments)))))
+                self.history.append(msgspec.Raw(encode_struct(Message("user", (input_text(entry.segments),)))))
                 members = members_of(line)
                 self.user_segments.append(msgspec.Raw(members.segments))
                 self._extend(members.extensions)
             case SystemItemEntry():
-                self.history.append(msgspec.Raw(encode_struct(Message.system(system_text(entry)))))
+                self.history.append(msgspec.Raw(encode_struct(Message("system", (system_part(entry),)))))
             case Extension(domain=domain):
                 self.extensions.append(SessionExtension(domain, msgspec.Raw(members_of(line).payload)))
             case LlmUsage():

@@ -2,22 +2,28 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from session_log._items import Tagged, Unknown
+from session_log._blob_ref import BlobRef, BlobSpan
+from session_log._items import Tagged, Text, Unknown
 
 
-class TextInput(Tagged, frozen=True, gc=False, tag="text"):
-    """Typed text."""
+class TextInput(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="text"):
+    """Typed text; with ``content_blob``, what is left of it in the line."""
 
     content: str
+    content_blob: BlobRef | None = None
 
 
-class PasteInput(Tagged, frozen=True, gc=False, tag="paste"):
-    """Pasted text, shown as a chip: the ``id``-th paste, with its size in characters and lines."""
+class PasteInput(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="paste"):
+    """Pasted text, shown as a chip: the ``id``-th paste, with its size in characters and lines.
+
+    With ``content_blob``, ``content`` is what is left of it in the line.
+    """
 
     id: int
     chars: int
     lines: int
     content: str
+    content_blob: BlobRef | None = None
 
 
 class FileRef(Tagged, frozen=True, gc=False, tag="file_ref"):
@@ -77,3 +83,17 @@ def flatten_input(segments: tuple[InputSegment, ...]) -> str:
             case _:
                 texts.append("[unknown input segment]")
     return "".join(texts)
+
+
+def input_text(segments: tuple[InputSegment, ...]) -> Text:
+    """Return the text of :func:`flatten_input`, and which spans of it are in blobs."""
+    if len(segments) == 1 and type(first := segments[0]) is TextInput and first.content_blob is None:
+        return Text(first.content)
+    text = ""
+    spans: list[BlobSpan] = []
+    for segment in segments:
+        piece = flatten_input((segment,))
+        if (blob := getattr(segment, "content_blob", None)) is not None:
+            spans.append(BlobSpan(len(text), len(piece), blob))
+        text += piece
+    return Text(text, tuple(spans))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from session_log._blob_ref import BlobRef, BlobSpan
+
 
 class Unknown:
     """A tagged value of a kind this version does not know, kept as its raw JSON bytes."""
@@ -40,10 +42,11 @@ class Tagged(msgspec.Struct, frozen=True, gc=False, tag_field="kind"):
     """The base of the tagged values: ``kind`` first, immutable, without a cycle (``gc=False``)."""
 
 
-class Text(Tagged, frozen=True, gc=False, tag="text"):
-    """A piece of text in a message."""
+class Text(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="text"):
+    """A piece of text in a message; spans of it may stand for longer ones, which are in blobs."""
 
     text: str
+    text_blobs: tuple[BlobSpan, ...] = ()
 
 
 class Refusal(Tagged, frozen=True, gc=False, tag="refusal"):
@@ -52,11 +55,12 @@ class Refusal(Tagged, frozen=True, gc=False, tag="refusal"):
     refusal: str
 
 
-class Attachment(Tagged, frozen=True, gc=False, tag="image"):
-    """An image attached to a tool result; ``data`` is base64."""
+class Attachment(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="image"):
+    """An image attached to a tool result; ``data`` is base64, or empty if the image is in a blob."""
 
     mime_type: str
     data: str
+    data_blob: BlobRef | None = None
 
 
 # An Unknown stands in these unions for the type checker only: msgspec decodes the known variants at full speed and
@@ -105,14 +109,18 @@ class ToolCall(Tagged, frozen=True, gc=False, tag="tool_call"):
     arguments: str
 
 
-class ToolResult(Tagged, frozen=True, gc=False, omit_defaults=True, tag="tool_result"):
-    """What a tool answered: a ``summary`` for the eye, the full ``content`` if it differs."""
+class ToolResult(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="tool_result"):
+    """What a tool answered: a ``summary`` for the eye, the full ``content`` if it differs.
+
+    With ``content_blob``, ``content`` is what is left of it in the line.
+    """
 
     call_id: str
     summary: str
     content: str | None = None
     is_error: bool = False
     attachments: tuple[AttachmentPart, ...] = ()
+    content_blob: BlobRef | None = None
 
 
 class Reasoning(Tagged, frozen=True, gc=False, omit_defaults=True, tag="reasoning"):

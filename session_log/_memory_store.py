@@ -5,6 +5,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from session_log._at_fork import renew_after_fork
+from session_log._blob_content import Payload, check_content, hash_of, read_payload, sha256_of
+from session_log._blob_ref import BlobRef
 from session_log._errors import HeadMoved, NotFound, SegmentBusy, SegmentExists, WriterClosed
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -18,7 +20,6 @@ from session_log._frame import (
 )
 from session_log._ids import parse_id
 from session_log._store import Appender, Capabilities
-from session_log.blobs import BlobRef, check_content, check_payload, hash_of, sha256_of
 
 _NAP_S = 0.05
 """How long a follower sleeps at most before it asks ``stop`` again; an append wakes it at once."""
@@ -191,10 +192,11 @@ class MemoryStore:
             self._segment(session_id, segment_id)
             return iter(list(self._traces.get((parse_id(session_id), parse_id(segment_id)), [])))
 
-    def put_blob(self, data: bytes) -> BlobRef:
+    def put_blob(self, data: Payload, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
         """Keep a payload by its hash."""
-        ref = BlobRef(sha256_of(check_payload(data)), len(data))
-        self._blobs[ref.sha256] = data
+        content = read_payload(data)
+        ref = BlobRef(sha256_of(content), len(content), media_type, kind)
+        self._blobs[ref.sha256] = content
         return ref
 
     def get_blob(self, ref: BlobRef | str) -> bytes:

@@ -15,6 +15,7 @@ from session_log._forking import fork_from, inlined, locate
 from session_log._ids import parse_id
 from session_log._lineage import restore_span
 from session_log._reader import head_at, read_blocks, read_start, where
+from session_log._resolve import resolve_blobs as whole_state
 from session_log._shape import Shape, prepare_shaped
 from session_log._state import Damage, Head, RestoredState, SegmentStartState
 from session_log._store import Repairable, Store
@@ -126,14 +127,18 @@ def restore(
     at_turn: int | None = None,
     at_entries: int | None = None,
     salvage: bool = False,
+    resolve_blobs: bool = False,
 ) -> RestoredState:
     """Fold a segment, with what it inherits, into the state at its end, after a turn, or after a line. Writes nothing.
+
+    ``resolve_blobs`` puts whole texts and images in place of what a writer with ``max_inline_bytes`` left in the line.
 
     Raises:
         NotFound, CorruptSegment, BrokenLineage, MissingAncestor, UnsupportedVersion: with ``salvage``, damage is
         skipped and
             listed in ``state.damage`` instead, and a lineage that does not hold counts as damage.
         InvalidCut: there is no such turn or line.
+        UnresolvedBlob: one of these cannot be had; with ``salvage``, that is damage, and the short form stays.
     """
     session_id, segment_id = parse_id(session_id), parse_id(segment_id)
     if at_turn is not None and at_entries is not None:
@@ -143,7 +148,8 @@ def restore(
         at_entries = cut.entries
     elif at_entries is not None:
         _check_count(store, session_id, segment_id, at_entries)
-    return restore_span(store, session_id, segment_id, at_entries, salvage=salvage).state
+    state = restore_span(store, session_id, segment_id, at_entries, salvage=salvage).state
+    return whole_state(store, state, salvage=salvage) if resolve_blobs else state
 
 
 def _check_count(store: Store, session_id: str, segment_id: str, entries: object) -> None:
@@ -160,6 +166,7 @@ def restore_by_segment(
     at_turn: int | None = None,
     at_entries: int | None = None,
     salvage: bool = False,
+    resolve_blobs: bool = False,
 ) -> RestoredState:
     """Restore a segment whose session is not known.
 
@@ -169,7 +176,15 @@ def restore_by_segment(
     session_id = store.lookup_session_of(segment_id)
     if session_id is None:
         raise NotFound(f"segment {segment_id}", "no session holds it")
-    return restore(store, session_id, segment_id, at_turn=at_turn, at_entries=at_entries, salvage=salvage)
+    return restore(
+        store,
+        session_id,
+        segment_id,
+        at_turn=at_turn,
+        at_entries=at_entries,
+        salvage=salvage,
+        resolve_blobs=resolve_blobs,
+    )
 
 
 def read_entries(

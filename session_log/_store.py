@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
+from session_log._blob_content import Payload
+from session_log._blob_ref import BlobRef
 from session_log._state import Damage
-from session_log.blobs import BlobRef
 
 if TYPE_CHECKING:
     from pathlib import Path  # at run time where a path is made: it costs as much as half of this package
@@ -111,8 +112,11 @@ class Store(Protocol):
         """Return the lines of the trace; none if there is no trace."""
         ...
 
-    def put_blob(self, data: bytes) -> BlobRef:
-        """Keep a payload by its hash."""
+    def put_blob(self, data: Payload, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
+        """Keep a payload (bytes, a path, a binary file) by its hash; media type and kind go into the reference.
+
+        When this returns, the payload is as durable as an append that ends a turn.
+        """
         ...
 
     def get_blob(self, ref: BlobRef | str) -> bytes:

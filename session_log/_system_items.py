@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from session_log._blob_ref import BlobRef
 from session_log._items import Tagged, ToolResult, Unknown
 
 
@@ -86,11 +87,12 @@ class WorkerEvent(Tagged, frozen=True, gc=False, tag="worker_event"):
     body: str
 
 
-class FileAttachment(Tagged, frozen=True, gc=False, tag="file_attachment"):
-    """The content of a file the user referred to."""
+class FileAttachment(Tagged, frozen=True, gc=False, omit_defaults=True, repr_omit_defaults=True, tag="file_attachment"):
+    """The content of a file the user referred to; with ``body_blob``, what is left of it in the line."""
 
     path: str
     body: str
+    body_blob: BlobRef | None = None
 
 
 class Knowledge(Tagged, frozen=True, gc=False, tag="knowledge"):

@@ -22,7 +22,7 @@ from session_log._items import Item, ToolResult
 from session_log._lineage import begun, lineage, restore_span
 from session_log._quick import QuickRecorder
 from session_log._recorder import OnConflict
-from session_log._shape import in_turn
+from session_log._stages import stages_of
 from session_log._state import SegmentStartState
 from session_log._store import Store
 from session_log._system_items import SystemItem
@@ -43,13 +43,6 @@ def check_policy(on_conflict: str) -> None:
         raise CallerError(f"on_conflict={on_conflict!r}: is neither 'fork' nor 'raise'")
 
 
-def redaction_of(redact: "Redact") -> "Redaction":
-    """Return the stage that a ``redact=`` hook makes; the first of all stages, so that no other one sees the text."""
-    from session_log._redact import Redaction
-
-    return Redaction(redact)
-
-
 class SegmentWriter(QuickRecorder):
     """Record into one segment. Safe for threads; a context manager. Make one with :meth:`create` or :meth:`resume`."""
 
@@ -67,11 +60,11 @@ class SegmentWriter(QuickRecorder):
         exclusive: bool = False,
         trace: bool = False,
         redact: "Redact | None" = None,
+        max_inline_bytes: int | None = None,
     ) -> "SegmentWriter":
         """Start a new session with one segment, and write to it. The keywords are those of :meth:`resume`."""
         check_policy(on_conflict)
-        redaction = None if redact is None else redaction_of(redact)
-        shape = None if redaction is None else in_turn(redaction)
+        redaction, shape = stages_of(store, redact, max_inline_bytes)
         restored = begun(*verbs.begin(store, state, shape))
         writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape)
         writer._traces, writer._redaction = trace, redaction
@@ -88,6 +81,7 @@ class SegmentWriter(QuickRecorder):
         exclusive: bool = False,
         trace: bool = False,
         redact: "Redact | None" = None,
+        max_inline_bytes: int | None = None,
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
@@ -95,16 +89,17 @@ class SegmentWriter(QuickRecorder):
         wrote or holds the segment, ``"fork"`` or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
         :meth:`trace_event` and :meth:`trace_lifecycle` on. ``redact``, from text to text, sees every text before it is
         on file, in the trace too (see :mod:`session_log.redaction`); what it says is also what :attr:`state` has.
+        ``max_inline_bytes``: longer texts and images of tools and users go into blobs, their lines keep the two ends;
+        ``restore(resolve_blobs=True)`` puts them back.
 
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
         """
         check_policy(on_conflict)
+        redaction, shape = stages_of(store, redact, max_inline_bytes)
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        redaction = None if redact is None else redaction_of(redact)
-        shape = None if redaction is None else in_turn(redaction)
         writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape)
         writer._traces, writer._redaction = trace, redaction
         return writer

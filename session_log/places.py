@@ -27,10 +27,10 @@ from session_log._entries import (
     UserInput,
 )
 from session_log._errors import CorruptSegment, InvalidCut, InvalidEntry
-from session_log._fold import system_text
+from session_log._fold import system_part
 from session_log._frame import check_counts
 from session_log._ids import parse_id
-from session_log._inputs import flatten_input
+from session_log._inputs import input_text
 from session_log._items import Item, Message
 from session_log._lineage import Span, inherits, lineage
 from session_log._reader import head_at, where
@@ -112,9 +112,9 @@ def _items(entry: LogEntry) -> tuple[Item, ...]:
         case AssistantItem(item=item) | ToolResultEntry(item=item):
             return (item,)
         case UserInput(segments=segments):
-            return (Message.user(flatten_input(segments)),)
+            return (Message("user", (input_text(segments),)),)
         case SystemItemEntry():
-            return (Message.system(system_text(entry)),)
+            return (Message("system", (system_part(entry),)),)
         case SegmentStart(history=history) if not inherits(entry):
             return history
         case _:

@@ -48,7 +48,7 @@ def on_terminal(
         stderr=follower,
         env=environment,
         start_new_session=True,
-        preexec_fn=in_the_foreground,
+        preexec_fn=in_the_foreground,  # noqa: PLW1509  no thread is at work here
     ) as process:
         os.close(follower)
         seen = b""

@@ -103,11 +103,11 @@ BOUNDS = {
     "head check, 10 turns": Bound("stat", 8, 8, 0, 0, 0),
     "head check, 10,000 turns": Bound("stat", 8, 8, 0, 0, 0),
     "restore, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
-    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 356, 229, 18_388, 0, 43),
+    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 357, 229, 18_388, 0, 43),
     "restore, 10 turns, the head known": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
     "restore, 10,000 turns": Bound(f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002),
     "resume, 10,000 turns": Bound(
-        f"{HEADER} {BODY} {BLOCKS}close {UNTORN} {HEADER}", 33_080, 41_729, 5_937_377, 0, 40_003
+        f"{HEADER} {BODY} {BLOCKS}close {UNTORN} {HEADER}", 33_081, 41_729, 5_937_377, 0, 40_003
     ),
     "restore, 10,000 turns, the head known": Bound(
         f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002

@@ -184,6 +184,7 @@ ERRORS = (
     "StoreUnavailable",
     "UnsafePath",
     "UnsupportedVersion",
+    "UnresolvedBlob",
     "WriterClosed",
 )
 
@@ -246,6 +247,9 @@ def test_a_verb_takes_what_it_promises(name: str) -> None:
         ("restore_by_segment", "at_turn"),
         ("restore_by_segment", "at_entries"),
         ("restore_by_segment", "salvage"),
+        ("restore", "resolve_blobs"),
+        ("restore_by_segment", "resolve_blobs"),
+        ("resolve_blobs", "salvage"),
     ],
 )
 def test_options_are_keyword_only(name: str, keyword: str) -> None:

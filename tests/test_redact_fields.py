@@ -11,15 +11,22 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 import session_log as sl
-from session_log import _entries, _inputs, _items, _system_items
+from session_log import _blob_ref, _entries, _inputs, _items, _system_items
 from session_log._json_text import changed_in_json
 from session_log._redact import DECISIONS, LATER_KEPT
 from session_log._trace import TraceEntry, encode_trace
 from session_log.redaction import RedactionFailed, redacted
 from strategies import entries, payloads, trace_entries
 
-FUNCTIONAL = (_entries.SegmentOrigin, _entries.UsageRecord, _system_items.ScopeRule, _system_items.PromptProvenance)
-"""Structs that are kept as a whole: places, counts, permissions and hashes."""
+FUNCTIONAL = (
+    _entries.SegmentOrigin,
+    _entries.UsageRecord,
+    _system_items.ScopeRule,
+    _system_items.PromptProvenance,
+    _blob_ref.BlobRef,
+    _blob_ref.BlobSpan,
+)
+"""Structs that are kept as a whole: places, counts, permissions, hashes and what refers by them."""
 NOT_ON_FILE = (_items.Tagged, _entries.Entry, _entries.PodScope)
 """Bases, and the typed form of a payload."""
 

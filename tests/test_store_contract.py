@@ -425,6 +425,33 @@ class OneBlob(MemoryStore):
         return next(iter(self._blobs.values())) if self._blobs else super().get_blob(ref)
 
 
+class TakesOnlyBytes(MemoryStore):
+    def put_blob(self, data: Any, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
+        if not isinstance(data, bytes):
+            raise session_log.InvalidEntry("$", "only bytes")
+        return super().put_blob(data, media_type=media_type, kind=kind)
+
+
+class RewindsTheFile(MemoryStore):
+    def put_blob(self, data: Any, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
+        if hasattr(data, "seek"):
+            data.seek(0)
+        return super().put_blob(data, media_type=media_type, kind=kind)
+
+
+class ForgetsTheKind(MemoryStore):
+    def put_blob(self, data: Any, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
+        return super().put_blob(data, media_type=media_type)
+
+
+class CutsBlobs(MemoryStore):
+    def put_blob(self, data: Any, *, media_type: str | None = None, kind: str | None = None) -> BlobRef:
+        ref = super().put_blob(data, media_type=media_type, kind=kind)
+        if ref.size_bytes > 8_000:
+            self._blobs[ref.sha256] = self._blobs[ref.sha256][:8_000]
+        return ref
+
+
 class ClosesOnce(MemoryStore):
     def close(self) -> None:
         if self.__dict__.setdefault("closed", False):
@@ -628,6 +655,10 @@ CATCHES: list[tuple[str, Callable[[], Store]]] = [
     ("a_trace_is_kept_apart", TracesIntoTheSegment),
     ("a_trace_hides_no_line", TraceHidesMarkedLines),
     ("blobs_are_named_by_their_content", OneBlob),
+    ("a_blob_may_come_from_a_file", TakesOnlyBytes),
+    ("a_blob_may_come_from_a_file", RewindsTheFile),
+    ("a_reference_says_what_it_is_of", ForgetsTheKind),
+    ("what_is_spilled_comes_back", CutsBlobs),
     ("capabilities_are_plausible", Eternal),
     ("close_may_be_called_twice", ClosesOnce),
     ("a_writer_records_and_forks", WriterIgnoresExpected),

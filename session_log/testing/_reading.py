@@ -4,6 +4,9 @@
 
 import functools
 import hashlib
+import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from session_log import (
@@ -123,11 +126,50 @@ def blobs_are_named_by_their_content(trial: Trial) -> None:
     bad: tuple[Any, ...] = ("", "ba", "z" * 64, "../" + "a" * 61, 7, None)
     for name in bad:
         refused(f"get_blob({name!r})", InvalidEntry, functools.partial(trial.store.get_blob, name))
-    no_bytes: tuple[Any, ...] = ("text", None, bytearray(b"abc"))
+    no_bytes: tuple[Any, ...] = ("text", None, bytearray(b"abc"), io.StringIO("text"))
     for one in no_bytes:
         refused(f"put_blob({one!r})", InvalidEntry, functools.partial(trial.store.put_blob, one))
     wrong = BlobRef(hashlib.sha256(b"abc").hexdigest(), 4)
     refused("a reference with another size", InvalidEntry, lambda: trial.store.get_blob(wrong))
+
+
+@law
+def a_blob_may_come_from_a_file(trial: Trial) -> None:
+    """A path or an open file is put like its bytes, also a large one, and is the same blob."""
+    data = bytes(range(256)) * 12_000  # more than is read at a time
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = io.BytesIO(b"before" + data)
+    file.seek(len(b"before"))
+    expect("what put_blob(file) returned", trial.store.put_blob(file), BlobRef(sha256, len(data)))
+    expect("whether the file's blob came back", trial.other.get_blob(sha256) == data, True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "payload")
+        path.write_bytes(data + b"!")
+        ref = trial.other.put_blob(path)
+        expect("whether the path's blob came back", trial.store.get_blob(ref) == data + b"!", True)
+        refused("a path where nothing is", NotFound, lambda: trial.store.put_blob(Path(folder, "nothing")))
+    expect("an empty file", trial.store.get_blob(trial.store.put_blob(io.BytesIO())), b"")
+
+
+@law
+def a_reference_says_what_it_is_of(trial: Trial) -> None:
+    """Media type and kind go into the reference that ``put_blob`` returns, and make no other blob of it."""
+    plain = trial.store.put_blob(b"abc")
+    ref = trial.other.put_blob(b"abc", media_type="text/plain", kind="note")
+    expect("the reference", ref, BlobRef(plain.sha256, 3, "text/plain", "note"))
+    expect("the blob by both", (trial.store.get_blob(ref), trial.other.get_blob(plain)), (b"abc", b"abc"))
+
+
+@law
+def what_is_spilled_comes_back(trial: Trial) -> None:
+    """A writer with ``max_inline_bytes`` keeps a long text in a blob, and ``restore`` gives it back from any handle."""
+    text = "a line of output\n" * 500
+    with SegmentWriter.create(trial.store, max_inline_bytes=4_096) as writer:
+        writer.save_user_input(text)
+        ids = writer.session_id, writer.segment_id
+    expect("whether the lines are short", max(map(len, trial.other.read(*ids))) < 4_096, True)
+    whole = restore(trial.other, *ids, resolve_blobs=True)
+    expect("whether the whole text came back", whole.history == (Message.user(text),), True)
 
 
 @law
