@@ -11,6 +11,7 @@ from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._batch import Batch
+from session_log._chained import Chain
 from session_log._clock import now_ms
 from session_log._codec import prepare
 from session_log._entries import LogEntry
@@ -54,11 +55,13 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        chain: bool = False,
     ) -> "SegmentWriter":
-        """Start a new session with one segment, and write to it."""
+        """Start a new session with one segment, and write to it. The keywords are those of :meth:`resume`."""
         check_policy(on_conflict)
         restored = begun(*verbs.begin(store, state))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1)
+        links = Chain(store, restored.head, restored.last_line) if chain else None
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, chain=links)
         writer._traces = trace
         return writer
 
@@ -72,12 +75,14 @@ class SegmentWriter(QuickRecorder):
         on_conflict: OnConflict = "fork",
         exclusive: bool = False,
         trace: bool = False,
+        chain: bool = False,
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
         ``exclusive`` keeps others from appending until :meth:`close`. ``on_conflict``: what to do when somebody else
         wrote or holds the segment, ``"fork"`` or ``"raise"`` (HeadMoved, SegmentBusy). ``trace`` turns
-        :meth:`trace_event` and :meth:`trace_lifecycle` on.
+        :meth:`trace_event` and :meth:`trace_lifecycle` on. ``chain`` links each end of a turn or run to all bytes
+        before it, for :func:`session_log.verify.verify`; what others write without, the next link covers.
 
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
@@ -86,7 +91,8 @@ class SegmentWriter(QuickRecorder):
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth)
+        links = Chain(store, restored.head, restored.last_line) if chain else None
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, chain=links)
         writer._traces = trace
         return writer
 
