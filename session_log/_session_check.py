@@ -238,6 +238,8 @@ def _check_trace(checks: Checks, session_id: str, segment_id: str) -> None:
     store = checks.store
     path_of = getattr(store, "trace_path", None)
     path = str(path_of(session_id, segment_id)) if path_of is not None else f"{session_id}/{segment_id} (trace)"
+    if path_of is not None and not os.path.lexists(path):
+        return
     offset = 0
     try:
         for number, line in enumerate(store.read_trace(session_id, segment_id), 1):
