@@ -252,10 +252,7 @@ class Recorder(Recorded):
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fork_here(self, data: bytes, entries: Sequence[LogEntry]) -> int:
-        """Go on in a fork from exactly what this writer has recorded, with ``data`` in it from the beginning.
-
-        ``data`` has no links of the chain: they are others there.
-        """
+        """Go on in a fork from exactly what this writer has recorded, ``data`` (without links) in it from the start."""
         fold = self._folded()
         lines = data[:-1].split(b"\n") if data else []
         length, byte_offset = self._position

@@ -1,6 +1,6 @@
 """The writer: a handle on one segment that knows its position and its state.
 
-What it does is in two parts: the recorder gets entries behind the position; the verbs here make the entries.
+The recorder gets entries behind the position; the verbs here make the entries.
 """
 
 import warnings

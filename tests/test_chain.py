@@ -360,3 +360,25 @@ def test_the_chain_holds_after_an_interrupt_at_any_point(fs: sl.FsStore, name: s
         assert chain_findings(fs, writer.session_id) == []
         assert link_of(lines(fs, writer)[-1]) is not None
         assert folded(writer.state) == folded(sl.restore(fs, writer.session_id, writer.segment_id))
+
+
+# ── as it was written once ─────────────────────────────────────────────────────────────────────────────────────────
+
+GOLDEN = Path(__file__).with_name("golden") / "valid" / "chain.jsonl"
+
+
+def test_the_links_of_the_golden_file_hold_for_ever(fs: sl.FsStore) -> None:
+    """With batches, tokens, ends of others without a link, and what only looks like one."""
+    first = json.loads(GOLDEN.read_bytes().split(b"\n")[0])
+    segment_id = sl.new_segment_id()
+    fs.create_segment(first["session_id"], segment_id, [b"{}"])
+    path = fs.segment_path(first["session_id"], segment_id)
+    path.write_bytes(GOLDEN.read_bytes())
+    found = path.read_bytes().split(b"\n")
+
+    assert [number for number, line in enumerate(found, 1) if link_of(line) is not None] == [5, 7, 10, 11]
+    assert assert_linked(fs, first["session_id"], segment_id) == 4
+    assert [(each.kind, each.line) for each in verify(fs).findings] == [("chain_open", 12), ("interrupted", 2)]
+    with sl.SegmentWriter.resume(fs, first["session_id"], segment_id, chain=True) as writer:
+        writer.save_turn_end()
+    assert assert_linked(fs, first["session_id"], segment_id) == 5
