@@ -98,3 +98,9 @@ class Findings:
                 remedy=remedy.format(path=shlex.quote(path), **more),
             )
         )
+
+    def extend(self, others: "Findings") -> None:
+        """Add those of another collection."""
+        room = MAX_FINDINGS - len(self.kept)
+        self.kept += others.kept[:room]
+        self.left_out += others.left_out + len(others.kept[room:])

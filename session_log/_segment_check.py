@@ -32,6 +32,15 @@ class Handed(NamedTuple):
     chain: ChainCheck
     fold: Fold | None
 
+    def copy(self) -> "Handed":
+        """Return the same, which changes on its own."""
+        if self.fold is None:
+            return Handed(self.chain.copy(), None)
+        fold = Fold()
+        fold.session_id, fold.interrupted = self.fold.session_id, self.fold.interrupted
+        fold.open_calls = list(self.fold.open_calls)
+        return Handed(self.chain.copy(), fold)
+
 
 def handed_anew(segment_id: str, *, known: bool = True) -> Handed:
     """Return what the check of a segment starts with that inherits nothing, or what is not ``known``."""
@@ -39,7 +48,7 @@ def handed_anew(segment_id: str, *, known: bool = True) -> Handed:
 
 
 class SegmentCheck:
-    """The check of one segment. Holds a block of it at a time; only one with rollbacks is restored at the end."""
+    """The check of one segment. Holds a block of it at a time; only one with rollbacks, before it too, is restored."""
 
     def __init__(
         self,
@@ -118,7 +127,7 @@ class SegmentCheck:
             children = references.get(block.first_line + stop, ())
             end_of_it = places[stop - 1].byte_offset + len(lines[stop - 1]) + 1
             for child_id in self._refuse_wrong(block.first_line + stop, end_of_it, lines[stop - 1], children):
-                for_children[child_id] = Handed(chain.copy(), None if self._rolled_back else _twin(self._fold))
+                for_children[child_id] = Handed(chain, None if self._rolled_back else self._fold).copy()
         if self._blobs is not None:
             self._blobs.look(block.data, self._path, block.first_line + 1, block.byte_offset)
         for each in damage:
@@ -201,10 +210,9 @@ class SegmentCheck:
 
     def _check_run(self) -> None:
         """Tell of a run that did not end, and of calls that were not answered."""
-        if self._fold is None:
-            return
-        interrupted, calls = self._fold.interrupted, len(self._fold.open_calls)
-        if self._rolled_back:
+        if self._fold is not None and not self._rolled_back:
+            interrupted, calls = self._fold.interrupted, len(self._fold.open_calls)
+        else:
             try:
                 state = restore_span(self._store, self._session_id, self._segment_id, self.lines, salvage=True).state
             except SessionLogError:  # what is wrong is reported where it is
@@ -213,12 +221,3 @@ class SegmentCheck:
         if interrupted or calls:
             what = ("a run began and did not end" if interrupted else "a run ended") + f", {calls} tool calls are open"
             self._findings.add("interrupted", self._path, what, *(self._run_at if interrupted else self._call_at))
-
-
-def _twin(fold: Fold | None) -> Fold | None:
-    """Return a fold that knows of the run and the open calls what this one does."""
-    if fold is None:
-        return None
-    twin = Fold()
-    twin.session_id, twin.interrupted, twin.open_calls = fold.session_id, fold.interrupted, list(fold.open_calls)
-    return twin

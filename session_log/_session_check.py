@@ -66,9 +66,9 @@ def check_session(checks: Checks, session_id: str) -> None:
     """
     findings, before = checks.findings, len(checks.findings.kept)
     try:
-        segments = sorted(checks.store.list_segments(session_id))
         if checks.files is not None:
             checks.files.session(session_id)
+        segments = sorted(checks.store.list_segments(session_id))
         _check_segments(checks, session_id, segments)
         for segment_id in segments:
             _check_trace(checks, session_id, segment_id)
@@ -78,6 +78,8 @@ def check_session(checks: Checks, session_id: str) -> None:
     except NotFound:
         del findings.kept[before:]
         raise
+    except StorageError as exc:
+        findings.add("unreadable", getattr(exc, "where", session_id), str(exc))
 
 
 def _check_segments(checks: Checks, session_id: str, segments: list[str]) -> None:
@@ -184,29 +186,29 @@ def _id_of(origin: SegmentOrigin) -> str | None:
 def _check_segment(
     checks: Checks, session_id: str, segment_id: str, handed: Handed, references: dict[int, list[Reference]]
 ) -> dict[str, Handed]:
-    findings, before = checks.findings, len(checks.findings.kept)
     path = where(checks.store, session_id, segment_id)
 
     def tick(size_bytes: int) -> None:
         checks.tick(session_id, segment_id, size_bytes)
 
     for again in range(_LOOKS):
+        findings = Findings()
         check = SegmentCheck(checks.store, session_id, segment_id, findings, checks.blobs, tick)
         try:
-            found = check.run(Handed(handed.chain.copy(), handed.fold), references)
+            found = check.run(handed.copy(), references)
         except NotFound:
             return {}
         except CorruptSegment as exc:
             if again == _LOOKS - 1:
-                findings.add("damaged_line", path, exc.reason, exc.line, exc.byte_offset)
+                checks.findings.add("damaged_line", path, exc.reason, exc.line, exc.byte_offset)
                 return {}
-            del findings.kept[before:]
             time.sleep(_NAP_S)
             continue
         except StorageError as exc:
-            findings.add("unreadable", path, str(exc))
+            checks.findings.add("unreadable", path, str(exc))
             return {}
         break
+    checks.findings.extend(findings)
     checks.segments += 1
     checks.chained_segments += check.links > 0
     checks.lines += check.lines

@@ -140,8 +140,8 @@ def _check_beside(checks: Checks) -> int | None:
         return None
     checks.files.beside()
     named = checks.blobs
-    there = set(checks.files.blobs())
-    return sum(not named.is_named(sha256) for sha256 in there) if named is not None else None
+    unnamed = sum(named is None or not named.is_named(sha256) for sha256 in checks.files.blobs())
+    return unnamed if named is not None else None
 
 
 # ── repair ─────────────────────────────────────────────────────────────────────────────────────────────────────────

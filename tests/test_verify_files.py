@@ -185,6 +185,8 @@ def test_what_may_not_be_read(session: Session) -> None:
     for path in [session.store.root, *session.store.root.rglob("*")]:
         os.chown(path, 12345 if os.geteuid() == 0 else -1, -1)
     session.child_path.chmod(0)
+    locked = session.store.root / sl.new_session_id()
+    locked.mkdir(0)
     session.facts_path.chmod(0)
     inside = os.open(session.store.root, os.O_RDONLY)
     before, user = Path.cwd(), os.geteuid()
@@ -199,8 +201,8 @@ def test_what_may_not_be_read(session: Session) -> None:
         os.close(inside)
 
     names = {Path(each.path).name for each in report.findings if each.kind == "unreadable"}
-    assert names == {session.child_path.name, session.facts_path.name}
-    assert not report.is_sound
+    assert names == {session.child_path.name, session.facts_path.name, locked.name}
+    assert not report.is_sound and report.lines > 5
 
 
 def _relative(store: sl.FsStore) -> sl.FsStore:
