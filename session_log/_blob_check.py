@@ -8,9 +8,11 @@ from session_log._findings import Findings
 from session_log._frame import newlines
 from session_log._store import Store
 
-_NAMED: Final = re.compile(
-    rb'(blobs/[0-9a-f]{2}/|"sha256":")?(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])(","size_bytes":\d)?'
-)
+_HASHES: Final = re.compile(rb"[0-9a-f]{64,}")
+_FOLDER: Final = re.compile(rb"blobs/[0-9a-f]{2}/")
+_SIZE: Final = re.compile(rb'","size_bytes":\d')
+_OTHERS: Final = (b'"chain":"', b'"tail_sha256":"')
+"""What stands before a hash that is none of a blob, but of a line."""
 
 
 class BlobCheck:
@@ -29,18 +31,19 @@ class BlobCheck:
 
     def look(self, data: bytes, path: str, first_line: int, byte_offset: int) -> None:
         """Check what is named in whole lines, of which the first has this number, from 1, and this place."""
-        for found in _NAMED.finditer(data):
-            before, text, behind = found.groups()
-            digest = bytes.fromhex(text.decode())
+        for found in _HASHES.finditer(data):
+            start, text = found.start(), found[0].decode()
+            if len(text) != 64 or data.endswith(_OTHERS, 0, start):
+                continue
+            digest = bytes.fromhex(text)
             is_there = self._there.get(digest)
             if is_there is None:
-                is_there = self._there[digest] = self._check(text.decode())
-            surely = before is not None and (before != b'"sha256":"' or behind is not None)
-            if surely and not is_there and digest not in self._missing:
+                is_there = self._there[digest] = self._check(text)
+            if not is_there and digest not in self._missing and _is_reference(data, start):
                 self._missing.add(digest)
-                line = first_line + newlines(data[: found.start()])
-                offset = byte_offset + data.rfind(b"\n", 0, found.start()) + 1
-                self._findings.add("missing_blob", path, f"the blob {text.decode()} is not there", line, offset)
+                line = first_line + newlines(data[:start])
+                offset = byte_offset + data.rfind(b"\n", 0, start) + 1
+                self._findings.add("missing_blob", path, f"the blob {text} is not there", line, offset)
 
     def is_named(self, sha256: str) -> bool:
         """Tell whether a line that was looked at names this blob."""
@@ -60,3 +63,10 @@ class BlobCheck:
             self._findings.add("unreadable", getattr(exc, "where", f"blob {sha256}"), str(exc))
         self.checked += 1
         return True
+
+
+def _is_reference(data: bytes, start: int) -> bool:
+    """Tell whether the hash at ``start`` is surely that of a blob."""
+    if data.endswith(b'"sha256":"', 0, start):
+        return _SIZE.match(data, start + 64) is not None
+    return start >= 9 and _FOLDER.match(data, start - 9) is not None
