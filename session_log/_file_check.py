@@ -10,12 +10,16 @@ from session_log._errors import NotFound, StorageError, UnsafePath
 from session_log._findings import Findings
 
 _BESIDE: Final = ("keys", "pods", "blobs", "trash")
-_FEED: Final = "feed.jsonl"
+_FEED: Final = "feed."
+_FACTS: Final = "session."
 _HEX: Final = frozenset("0123456789abcdef")
 
 
 class FileCheck:
-    """Looks at the files of a store without opening them. What goes away meanwhile is none of its business."""
+    """Looks at the files of a store without opening them; at those of other names than its own it does not look.
+
+    What goes away meanwhile is none of its business.
+    """
 
     def __init__(self, root: str, findings: Findings) -> None:
         self._root = root
@@ -29,7 +33,8 @@ class FileCheck:
         path = f"{self._root}/{session_id}"
         self._folder(path)
         for name, found in self._entries(path):
-            self._file(f"{path}/{name}", found)
+            if name.startswith(_FACTS) or _layout.as_id(name[:36]):
+                self._file(f"{path}/{name}", found)
 
     def beside(self) -> None:
         """Check the root, and what is in it beside the sessions."""
@@ -41,7 +46,7 @@ class FileCheck:
             what = f"its mode is {stat.S_IMODE(found.st_mode):04o}: others may replace what is in it"
             self._findings.add("open_mode", self._root, what, mode="700")
         for name, found in self._entries(self._root):
-            if name == _FEED:
+            if name.startswith(_FEED):
                 self._file(f"{self._root}/{name}", found)
             elif name in _BESIDE:
                 self._folder(f"{self._root}/{name}")
@@ -49,16 +54,19 @@ class FileCheck:
                 self._findings.add("unsafe_path", f"{self._root}/{name}", "is a symlink where a session belongs")
         for name in ("keys", "pods"):
             for inner, found in self._entries(f"{self._root}/{name}"):
-                self._file(f"{self._root}/{name}/{inner}", found)
+                if inner.endswith((".json", ".jsonl")):
+                    self._file(f"{self._root}/{name}/{inner}", found)
 
     def blobs(self) -> Iterator[str]:
         """Check the files of the blobs, and yield the hash of each."""
         folder = f"{self._root}/blobs"
         for name, _ in self._entries(folder):
+            if len(name) != 2 or not _HEX.issuperset(name):
+                continue
             self._folder(f"{folder}/{name}")
             for inner, found in self._entries(f"{folder}/{name}"):
-                self._file(f"{folder}/{name}/{inner}", found)
                 if len(inner) >= 64 and _HEX.issuperset(inner[:64]):
+                    self._file(f"{folder}/{name}/{inner}", found)
                     yield inner[:64]
 
     def _entries(self, path: str) -> Iterator[tuple[str, os.stat_result]]:

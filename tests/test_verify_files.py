@@ -148,6 +148,19 @@ def test_a_root_that_others_may_read_and_files_with_less_than_usual(session: Ses
     assert found(session, "open_mode") == []
 
 
+def test_files_of_other_names_are_nobodys_business(session: Session) -> None:
+    """Notes of a user, remains of a crash, files of later versions: no listing shows them either."""
+    root = session.store.root
+    for folder in (root, session.path.parent, root / "blobs", session.blob_path.parent, root / "pods"):
+        folder.mkdir(0o700, exist_ok=True)
+        (folder / "notes").mkdir(0o755)
+        (folder / ".tmp-1").touch(0o644)
+        (folder / "link").symlink_to("/")
+    report = verify(session.store)
+
+    assert report.findings == () and report.unreferenced_blobs == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give files away")
 def test_what_belongs_to_somebody_else(session: Session) -> None:
     os.chown(session.path, 12345, -1)
