@@ -179,6 +179,21 @@ def test_without_a_chain_nothing_is_written_that_was_not_before(store: sl.Store)
     assert verify(store).chained_segments == 0
 
 
+def test_the_functions_without_a_writer_write_no_links_and_the_next_link_covers_what_they_wrote(
+    store: sl.Store,
+) -> None:
+    with sl.SegmentWriter.create(store, chain=True) as writer:
+        record_turn(writer, "x")
+    ids = writer.session_id, writer.segment_id
+    sl.save_turn_end(store, *ids, 2)
+    sl.save_run_completed(store, *ids, "finished")
+    assert [link_of(line) for line in lines(store, writer)[-2:]] == [None, None]
+    with sl.SegmentWriter.resume(store, *ids, chain=True) as writer:
+        writer.save_turn_end()
+
+    assert assert_linked(store, *ids) == 3
+
+
 def test_a_chained_line_is_the_line_with_one_key_more(store: sl.Store) -> None:
     """An old reader ignores it; what is read and what is in the state is the same."""
     with sl.SegmentWriter.create(store, chain=True) as writer:

@@ -125,6 +125,17 @@ def test_what_was_rolled_back_is_not_interrupted_any_more(session: Session) -> N
     assert found(session, "interrupted") == []
 
 
+def test_a_fork_of_what_was_rolled_back_has_what_is_open_in_it(session: Session) -> None:
+    with sl.SegmentWriter.resume(session.store, session.session_id, session.segment_id) as writer:
+        writer.rollback(2)
+        assert found(session, "interrupted") != []  # before line 3 a run had begun
+        child = writer.fork_at_entry(writer.head.entries)
+        writer.save_run_completed()
+
+    path = str(session.store.segment_path(session.session_id, child))
+    assert only(session, "interrupted") == (path, 1, 0)
+
+
 def test_a_line_of_a_trace_that_is_none(session: Session) -> None:
     number, place = session.append(b"x\n", session.trace_path)
 
