@@ -1,6 +1,6 @@
 """Forking: where a segment can be cut, found once and remembered, and the child's first line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -163,11 +163,12 @@ def fork_from(
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A new segment, its first entry and that entry's line."""
+    """A new segment, its first entry and that entry's line, and the lines behind it."""
 
     segment_id: str
     start: SegmentStart
     line: bytes
+    data: bytes
 
 
 def create_child(
@@ -176,15 +177,19 @@ def create_child(
     origin: SegmentOrigin,
     system_prompt: str | None,
     config: RequestConfig,
-    lines: Sequence[bytes] = (),
+    data: bytes = b"",
     ts: int = 0,
     *,
     shape: Shape | None = None,
+    linked: Callable[[str, bytes], bytes] | None = None,
 ) -> Child:
-    """Create a segment that goes on from ``origin``, with ``lines`` in it from the beginning."""
+    """Create a segment that goes on from ``origin``, with the lines of ``data`` in it from the beginning.
+
+    ``linked`` returns them anew when the id and the first line are known.
+    """
     segment_id = new_segment_id(after=origin.segment_id)
     entry = SegmentStart(
-        ts=ts if lines else max(now_ms(), ts),  # the lines that come with it were stamped before it
+        ts=ts if data else max(now_ms(), ts),  # the lines that come with it were stamped before it
         session_id=session_id,
         system_prompt=system_prompt,
         config=config,
@@ -200,8 +205,10 @@ def create_child(
     settle = getattr(store, "settle", None)
     if settle is not None:
         settle(session_id, origin.segment_id)  # a reference must not survive a power cut that its parent does not
-    store.create_segment(session_id, segment_id, [line, *lines])
-    return Child(segment_id, entry, line)
+    if linked is not None:
+        data = linked(segment_id, line)
+    store.create_segment(session_id, segment_id, [line, *data[:-1].split(b"\n")] if data else [line])
+    return Child(segment_id, entry, line, data)
 
 
 def _line_at(store: Store, session_id: str, segment_id: str, entries: int, cuts: Cuts) -> tuple[bytes, int]:

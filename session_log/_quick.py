@@ -44,7 +44,7 @@ class QuickRecorder(Recorder):
     def _take_hold(self) -> None:
         super()._take_hold()
         self._file = self._appender if isinstance(self._appender, SegmentFile) else None
-        self._quick = quick_checks(self._file) if self._shape is None else {}
+        self._quick = quick_checks(self._file) if self._shape is None and self._chain is None else {}
 
     def append(self, entry: LogEntry) -> int:  # noqa: C901, PLR0912  in one function: that is the point
         """Append one entry as it is (its ``ts``, too) and return the new length in entries.

@@ -7,11 +7,13 @@ the state; what is in the state is on file.
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final, Literal
 
 from session_log._appender import StoreAppender
 from session_log._at_fork import renew_after_fork
 from session_log._batches import Batches
+from session_log._chained import Chain
 from session_log._check import PLAIN
 from session_log._codec import encode_struct, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
@@ -51,8 +53,10 @@ class Recorder(Recorded):
         exclusive: bool,
         depth: int,
         shape: Shape | None = None,
+        chain: Chain | None = None,
     ) -> None:
         self._shape = shape
+        self._chain = chain
         self._on_conflict = on_conflict
         self._exclusive = exclusive
         self._lock = threading.RLock()
@@ -185,9 +189,11 @@ class Recorder(Recorded):
 
     def _put(self, data: bytes, entries: Sequence[LogEntry], final: bool) -> int:
         """Append lines as they are; ``final``: they end a turn or run."""
-        before, tail = self._position, self._tail
+        before, tail, bare = self._position, self._tail, data
         try:
             self._busy = True
+            if self._chain is not None:
+                data = self._chain.linked(self._here(), tail, bare, entries)
             append = self._append
             length = append(data, len(entries), before[0], final)
             self._advance(length, data, entries)
@@ -198,8 +204,11 @@ class Recorder(Recorded):
                 self._close_if_closed()
         except BaseException as exc:  # noqa: BLE001  raised again, or answered with a fork
             self._busy, self._guarded, self._doubt = False, True, (data, entries)
-            return self._failed(exc, before, tail, data, entries)
+            return self._failed(exc, before, tail, bare, entries)
         return length
+
+    def _here(self) -> Head:
+        return Head(self._session_id, self._segment_id, *self._position)
 
     def _failed(
         self, exc: BaseException, before: tuple[int, int], tail: bytes, data: bytes, entries: Sequence[LogEntry]
@@ -259,7 +268,7 @@ class Recorder(Recorded):
     # ── go on elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fork_here(self, data: bytes, entries: Sequence[LogEntry]) -> int:
-        """Go on in a fork from exactly what this writer has recorded, with ``data`` in it from the beginning."""
+        """Go on in a fork from exactly what this writer has recorded, ``data`` (without links) in it from the start."""
         fold = self._folded()
         lines = data[:-1].split(b"\n") if data else []
         length, byte_offset = self._position
@@ -276,8 +285,13 @@ class Recorder(Recorded):
             self._close(exc.reason)
             raise
         origin = SegmentOrigin(self._segment_id, fold.turn_count, length, byte_offset, tail_hash(self._last_line()))
+        linked = None
+        if self._chain is not None:
+            linked = partial(self._chain.linked_in_fork, self._here(), self._tail, data=data, entries=entries)
         ts, prompt, config = self._last_ts(), fold.system_prompt, fold.config
-        made = create_child(self._store, self._session_id, origin, prompt, config, lines, ts, shape=self._shape)
+        made = create_child(
+            self._store, self._session_id, origin, prompt, config, data, ts, shape=self._shape, linked=linked
+        )
         self._guarded, self._moving = True, (made.segment_id, self._depth + 1)
         self._appender.close()  # not before the child is there: on a full disk this writer can try again
         self._segment_id = made.segment_id
@@ -285,7 +299,7 @@ class Recorder(Recorded):
         fold.extend((made.start,))
         self._stand((1, len(made.line) + 1), made.line + b"\n", made.start.ts, fold)
         if lines:
-            self._advance(1 + len(lines), data, entries)
+            self._advance(1 + len(lines), made.data, entries)
         self._take_hold()
         self._moving = None
         self._guard()

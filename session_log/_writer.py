@@ -1,6 +1,6 @@
 """The writer: a handle on one segment that knows its position and its state.
 
-What it does is in two parts: the recorder gets entries behind the position; the verbs here make the entries.
+The recorder gets entries behind the position; the verbs here make the entries.
 """
 
 import warnings
@@ -11,6 +11,7 @@ from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._batch import Batch
+from session_log._chained import Chain
 from session_log._clock import now_ms
 from session_log._codec import prepare
 from session_log._entries import LogEntry
@@ -61,12 +62,14 @@ class SegmentWriter(QuickRecorder):
         trace: bool = False,
         redact: "Redact | None" = None,
         max_inline_bytes: int | None = None,
+        chain: bool = False,
     ) -> "SegmentWriter":
         """Start a new session with one segment, and write to it. The keywords are those of :meth:`resume`."""
         check_policy(on_conflict)
         redaction, shape = stages_of(store, redact, max_inline_bytes)
         restored = begun(*verbs.begin(store, state, shape))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape)
+        links = Chain(store, restored.head, restored.last_line) if chain else None
+        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=1, shape=shape, chain=links)
         writer._traces, writer._redaction = trace, redaction
         return writer
 
@@ -82,6 +85,7 @@ class SegmentWriter(QuickRecorder):
         trace: bool = False,
         redact: "Redact | None" = None,
         max_inline_bytes: int | None = None,
+        chain: bool = False,
     ) -> "SegmentWriter":
         """Restore a segment and write behind it. Writes nothing itself: a torn tail goes with the first append.
 
@@ -91,6 +95,8 @@ class SegmentWriter(QuickRecorder):
         on file, in the trace too (see :mod:`session_log.redaction`); what it says is also what :attr:`state` has.
         ``max_inline_bytes``: longer texts and images of tools and users go into blobs, their lines keep the two ends;
         ``restore(resolve_blobs=True)`` puts them back.
+        ``chain`` links each end of a turn or run to all bytes before it, for :func:`session_log.verify.verify`; what
+        others write without, the next link covers.
 
         Raises:
             NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
@@ -100,7 +106,10 @@ class SegmentWriter(QuickRecorder):
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        writer = cls(store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape)
+        links = Chain(store, restored.head, restored.last_line) if chain else None
+        writer = cls(
+            store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape, chain=links
+        )
         writer._traces, writer._redaction = trace, redaction
         return writer
 

@@ -44,6 +44,7 @@ FAMILY = {
 """Those that others refer to."""
 NOT_CANONICAL = {
     "unknown-keys": "keys of later writers are not written again",
+    "chain": "framing keys, and the link of the end of a run, are no part of an entry",
     "crlf-and-blank": "blank lines hold no entry",
     "batch": "framing keys are no part of an entry",
     "batch-header-only": "framing keys are no part of an entry",
