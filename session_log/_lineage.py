@@ -17,7 +17,7 @@ from session_log._reader import Block, read_blocks, read_start, report, where
 from session_log._rollback import BadRollback, RolledBack, effective_order
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import BlockReader, Store
-from session_log._tree import MAX_FORK_DEPTH, check_reference
+from session_log._tree import MAX_FORK_DEPTH, check_reference, tail_hash
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -61,6 +61,8 @@ def lineage(
                 raise
             damage.append(Damage(exc.path, exc.line, exc.byte_offset, 0, exc.reason))
             break
+        if start.detached is not None and (referred := spans[-1].origin) is not None:
+            spans[-1] = msgspec.structs.replace(spans[-1], origin=_as_before(referred, start.detached))
         origin = start.forked_from
         if origin is None or origin.entries is None:
             break
@@ -83,6 +85,17 @@ def lineage(
         spans.append(Span(parent, origin.entries, origin))
     spans.reverse()
     return spans
+
+
+def _as_before(origin: SegmentOrigin, first_line: str) -> SegmentOrigin:
+    """Return what a reference says of a segment whose first line was replaced when it was detached.
+
+    Its lines have their numbers still, but not their offsets; the one that was replaced has another hash.
+    """
+    tail_sha256 = origin.tail_sha256
+    if origin.entries == 1 and tail_sha256 == tail_hash(first_line.encode()):
+        tail_sha256 = None
+    return msgspec.structs.replace(origin, byte_offset=None, tail_sha256=tail_sha256)
 
 
 def _broken(

@@ -42,8 +42,11 @@ def put_blob(root: "Path", data: bytes, *, durable: bool = True) -> BlobRef:
     check_payload(data)
     sha256 = sha256_of(data)
     with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
+        folder.share()  # until its time is new, nobody may take it for garbage
         if not _is_whole(folder, sha256, len(data)) or (durable and not _is_synced(folder, sha256)):
             folder.replace(sha256, data, durable=durable)
+        else:
+            folder.renew(sha256)
     return BlobRef(sha256, len(data))
 
 
