@@ -231,7 +231,13 @@ class FsStore(FileReader):
         Raises:
             MissingAncestor: it was.
         """
-        _trash.confirm_parent(self.root, parse_id(session_id), parse_id(parent), parse_id(child))
+        session_id, parent = parse_id(session_id), parse_id(parent)
+        try:
+            alone = os.lstat(self._path(session_id, parent)).st_nlink == 1
+        except OSError:
+            alone = False
+        if not alone:
+            _trash.confirm_parent(self.root, session_id, parent, child)
 
     def blank_lines(self, session_id: str, segment_id: str, damage: Sequence[Damage]) -> None:
         """Save damaged lines beside the segment and overwrite them with spaces; everything else stays where it is."""

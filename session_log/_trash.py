@@ -44,11 +44,21 @@ def refuse_deleted(root: str, session_id: str) -> None:
         SessionDeleted: it is in the trash, or was purged.
     """
     trash = f"{root}/{TRASH}"
-    if not _layout.is_folder(trash):
+    if not _exists(trash):
         return
     for place, what in (("", "is in the trash"), (f"{PURGING}/", "was purged"), (f"{GONE}/", "was purged")):
-        if os.path.lexists(f"{trash}/{place}{session_id}") and not _layout.is_folder(f"{root}/{session_id}"):
+        if _exists(f"{trash}/{place}{session_id}") and not _layout.is_folder(f"{root}/{session_id}"):
             raise SessionDeleted(session_id, what)
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise _layout.unavailable(path, exc) from exc
+    return True
 
 
 def leave_note(folder: str) -> None:
@@ -117,17 +127,27 @@ def confirm_parent(root: "Path", session_id: str, parent: str, child: str) -> No
     """
     folder = f"{root}/{session_id}"
     path = f"{folder}/{_layout.segment_name(parent)}"
-    with contextlib.suppress(OSError):
+    try:
         found = os.lstat(path)
-        if found.st_nlink == 1 or not _is_going(str(root), session_id, parent, found):
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        _take_back(folder, child)
+        raise _layout.unavailable(path, exc) from exc
+    else:
+        if not _is_going(str(root), session_id, parent, found):
             return
         with contextlib.suppress(SessionLogError), locked(root, SEGMENTS, durable=False):  # it is decided there
             pass
         if _layout.is_there(path):
             return
+    _take_back(folder, child)
+    raise MissingAncestor(path, 1, 0, "was deleted while it was forked; nothing was created")
+
+
+def _take_back(folder: str, child: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(f"{folder}/{_layout.segment_name(child)}")
-    raise MissingAncestor(path, 1, 0, "was deleted while it was forked; nothing was created")
 
 
 def _is_going(root: str, session_id: str, segment_id: str, found: os.stat_result) -> bool:

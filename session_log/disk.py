@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from session_log import _layout, _trash
-from session_log._committed import OpenFile, blocks
+from session_log._committed import OpenFile, blocks, committed_end
 from session_log._errors import NotFound
 from session_log._facts_file import FACTS_NAME, files_of
 from session_log._ids import parse_id
@@ -157,7 +157,7 @@ def _count(path: str, tally: _Tally) -> None:
     with contextlib.suppress(NotFound):
         file = OpenFile(path)
         with _layout.reported(path):
-            end = os.fstat(file.fd).st_size
+            end = committed_end(file.fd, os.fstat(file.fd).st_size)
         for block in blocks(file, 0, end, None):
             for line in block[:-1].split(b"\n"):
                 if line.startswith(_START) and (stop := line.find(b'"', len(_START))) > 0:
