@@ -130,15 +130,23 @@ def restore_span(
     store: Store, session_id: str, segment_id: str, entries: int | None = None, *, salvage: bool = False
 ) -> Restored:
     """Fold a segment up to ``entries`` lines, with what it inherits."""
-    damage: list[Damage] | None = [] if salvage else None
-    spans = lineage(store, session_id, segment_id, entries, damage)
-    known = list(damage or ())
-    with _collector_paused():
+    before: list[Span] | None = None
+    while True:
+        damage: list[Damage] | None = [] if salvage else None
+        spans = lineage(store, session_id, segment_id, entries, damage)
+        known = list(damage or ())
         try:
-            return _restore(store, session_id, spans, damage, ordered=False)
-        except (RolledBack, CorruptSegment):
-            # rare: then every line is held until it is known which of them count; a rollback may undo a damaged one
-            return _restore(store, session_id, spans, known if salvage else None, ordered=True)
+            with _collector_paused():
+                try:
+                    return _restore(store, session_id, spans, damage, ordered=False)
+                except (RolledBack, CorruptSegment):
+                    # rare: then every line is held until it is known which of them count; a rollback may undo a
+                    # damaged one
+                    return _restore(store, session_id, spans, known if salvage else None, ordered=True)
+        except (BrokenLineage, NotFound):
+            if spans == before:
+                raise
+            before = spans  # a segment may have been detached since its first line was read
 
 
 @contextmanager

@@ -1,0 +1,360 @@
+"""Deleting, detaching, purging and collecting beside writers, forkers and readers, and killed at any moment."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import session_log as sl
+from oracle import folded
+from session_log.branches import read_tree
+from session_log.collection import collect_blobs
+from session_log.lifecycle import delete_segment, delete_session
+from session_log.trash import list_trash, purge
+
+PREAMBLE = """
+import os, sys
+import session_log as sl
+from session_log.collection import collect_blobs
+from session_log.lifecycle import delete_segment, delete_session, detach_segment
+from session_log.trash import purge, undelete_session
+root, session_id, segment_id = sys.argv[1:4]
+store = sl.FsStore(root, durability="process")
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+FORK = """
+made, refused = [], 0
+for _ in range(200):
+    try:
+        made.append(sl.fork_at(store, session_id, segment_id, 1))
+    except (sl.NotFound, sl.MissingAncestor):
+        refused += 1
+print("done")
+"""
+
+DELETE_WHEN_FREE = """
+from session_log.lifecycle import StillReferenced
+deleted = 0
+for _ in range(300):
+    try:
+        delete_segment(store, session_id, segment_id, recursive=True)
+        deleted += 1
+    except (StillReferenced, sl.NotFound, sl.SegmentBusy):
+        pass
+print("done")
+"""
+
+DETACH = """
+for _ in range(30):
+    for name in store.list_segments(session_id):
+        if name != segment_id:
+            detach_segment(store, session_id, name)
+delete_segment(store, session_id, segment_id, detach=True)
+print("done")
+"""
+
+RESTORE = """
+for _ in range(100):
+    for name in store.list_segments(session_id):
+        if name != segment_id:
+            assert len(sl.restore(store, session_id, name).history) >= 2, name
+print("done")
+"""
+
+PUT = """
+data = b"the same again and again"
+for number in range(400):
+    ref = store.put_blob(data)
+    sl.save_extension(store, session_id, segment_id, "d", {"blob": ref.sha256})
+    assert store.get_blob(ref) == data
+print("done")
+"""
+
+COLLECT = """
+while not os.path.exists(root + "/stop"):
+    collect_blobs(store, grace_s=0.05)
+print("done")
+"""
+
+
+def begin(script: str, root: Path, session_id: str, segment_id: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + script, root, session_id, segment_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    assert process.communicate(timeout=240)[0] == "done\n"
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[str, Path, str, str], subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(script: str, root: Path, session_id: str, segment_id: str) -> subprocess.Popen[str]:
+        processes.append(begin(script, root, session_id, segment_id))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+Start = Callable[[str, Path, str, str], subprocess.Popen[str]]
+
+
+def talk(root: Path, children: int = 0) -> tuple[sl.FsStore, str, str]:
+    """Create a session of one turn, a fork that stands alone, and some that do not."""
+    store = sl.FsStore(root, durability="process")
+    with sl.SegmentWriter.create(store) as writer:
+        writer.save_user_input("question")
+        writer.save_delta([sl.Message.assistant("answer")])
+        writer.save_turn_end()
+    ids = writer.session_id, writer.segment_id
+    sl.fork_at(store, *ids, 1, copy_history=True)
+    for _ in range(children):
+        child = sl.fork_at(store, *ids, 1)
+        sl.save_user_input(store, ids[0], child, "on")
+        sl.fork_at_entry(store, ids[0], child, 2)
+    return store, *ids
+
+
+def all_sound(store: sl.FsStore, session_id: str) -> None:
+    """Every segment that is listed can be restored, with its first question."""
+    assert not any(branch.orphan for branch in read_tree(store, session_id) if branch.link == "fork")
+    for segment_id in store.list_segments(session_id):
+        assert sl.restore(store, session_id, segment_id).history[0] == sl.Message.user("question")
+
+
+def test_no_fork_dangles_however_it_meets_a_deletion(tmp_path: Path, started: Start) -> None:
+    """Forks are taken back or the deletion is refused: who deletes and who forks see each other."""
+    for number in range(4):
+        store, session_id, segment_id = talk(tmp_path / str(number))
+        processes = [started(FORK, store.root, session_id, segment_id) for _ in range(2)]
+        processes.append(started(DELETE_WHEN_FREE, store.root, session_id, segment_id))
+        for process in processes:
+            go(process)
+        for process in processes:
+            end(process)
+
+        all_sound(store, session_id)
+        assert not store.exists(session_id, segment_id)
+
+
+def test_readers_go_on_while_segments_are_detached(tmp_path: Path, started: Start) -> None:
+    """A restore that began before and ends after is that of the segment as it was, and as it is."""
+    store, session_id, segment_id = talk(tmp_path / "root", children=6)
+    processes = [started(RESTORE, store.root, session_id, segment_id) for _ in range(2)]
+    processes.append(started(DETACH, store.root, session_id, segment_id))
+    for process in processes:
+        go(process)
+    for process in processes:
+        end(process)
+
+    all_sound(store, session_id)
+
+
+def test_a_payload_put_again_is_never_collected(tmp_path: Path, started: Start) -> None:
+    """Who puts a payload that is there, and refers to it in a line then, finds it, whoever collects garbage."""
+    root = tmp_path / "root"
+    store, session_id, segment_id = talk(root)
+    others = [talk_beside(store) for _ in range(3)]
+    collector = started(COLLECT, root, session_id, segment_id)
+    putters = [started(PUT, root, *ids) for ids in others]
+    go(collector)
+    for process in putters:
+        go(process)
+    for process in putters:
+        end(process)
+    (root / "stop").touch()
+    end(collector)
+
+    sha256 = hashlib.sha256(b"the same again and again").hexdigest()
+    assert store.get_blob(sha256) == b"the same again and again"
+    for ids in others:
+        delete_session(store, ids[0])
+    purge(store)
+    assert collect_blobs(store, grace_s=0).removed == 1
+
+
+def talk_beside(store: sl.FsStore) -> tuple[str, str]:
+    return sl.create_segment(store)
+
+
+STEPS = ("os.link", "os.unlink", "os.rename", "os.open", "os.close", "os.write", "os.mkdir", "os.rmdir", "os.replace")
+KILLED = """
+import signal
+left = int(sys.argv[4])
+for name in {steps}:
+    module, _, attribute = name.partition(".")
+    real = getattr(os, attribute)
+    def counted(*args, real=real, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    setattr(os, attribute, counted)
+{call}
+print("done")
+"""
+CALLS = {
+    "detach": "delete_segment(store, session_id, segment_id, detach=True)",
+    "recursive": "delete_segment(store, session_id, segment_id, recursive=True)",
+    "session": "delete_session(store, session_id)",
+    "purge": "purge(store)",
+    "collect": "collect_blobs(store, grace_s=0)",
+}
+
+
+def killed_at(step: int, call: str, root: Path, session_id: str, segment_id: str) -> bool:
+    """Run a call in a process that kills itself at its ``step``-th change or look; tell whether it came so far."""
+    script = PREAMBLE + KILLED.format(steps=STEPS, call=CALLS[call])
+    process = subprocess.run(
+        [sys.executable, "-c", script, root, session_id, segment_id, str(step)],
+        input="\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert process.returncode in (0, -signal.SIGKILL), process.stderr
+    return process.returncode != 0
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_anywhere_all_is_readable_and_the_call_can_be_repeated(tmp_path: Path, call: str) -> None:
+    """SIGKILL before any system call: nothing dangles, nothing referred to is gone, and the next try ends the work."""
+    template = tmp_path / "template"
+    store, session_id, segment_id = talk(template, children=2)
+    store.append_trace(session_id, segment_id, [b'{"ts":1,"turn":0,"kind":"lifecycle","label":"x"}'])
+    kept = store.put_blob(b"kept")
+    garbage = store.put_blob(b"garbage")
+    sl.save_extension(store, session_id, store.list_segments(session_id)[0], "d", {"blob": kept.sha256})
+    old = talk_beside(store)
+    if call == "purge":
+        delete_session(store, old[0])
+        delete_segment(store, session_id, store.list_segments(session_id)[0])
+    states = {name: folded(sl.restore(store, session_id, name)) for name in store.list_segments(session_id)}
+    steps = sorted(random.Random(0).sample(range(1, 90), 22))
+
+    for step in steps:
+        root = tmp_path / str(step)
+        shutil.copytree(template, root)
+        reached = killed_at(step, call, root, session_id, segment_id)
+        here = sl.FsStore(root, durability="process")
+        if call == "session":
+            assert (session_id in here.list_sessions()) != bool(list_trash(here))
+        else:
+            left = here.list_segments(session_id)
+            assert {name: folded(sl.restore(here, session_id, name)) for name in left} == {n: states[n] for n in left}
+        if call != "purge":
+            assert here.get_blob(kept) == b"kept"
+        if reached:
+            repeat(call, here, session_id, segment_id)
+        finished(call, here, session_id, segment_id, old[0], garbage)
+        shutil.rmtree(root)
+        if not reached:
+            break
+
+
+def repeat(call: str, store: sl.FsStore, session_id: str, segment_id: str) -> None:
+    try:
+        match call:
+            case "detach":
+                delete_segment(store, session_id, segment_id, detach=True)
+            case "recursive":
+                delete_segment(store, session_id, segment_id, recursive=True)
+            case "session":
+                delete_session(store, session_id)
+            case "purge":
+                purge(store)
+            case _:
+                collect_blobs(store, grace_s=0)
+    except sl.NotFound:
+        pass  # it had ended its work
+
+
+def finished(call: str, store: sl.FsStore, session_id: str, segment_id: str, old: str, garbage: sl.BlobRef) -> None:
+    """See that what was asked for is so."""
+    names = sorted(path.name for path in (store.root / session_id).glob("*"))
+    match call:
+        case "detach":
+            assert [name for name in names if name.startswith(segment_id)] == []
+            assert len(store.list_segments(session_id)) == 5
+            all_sound(store, session_id)
+        case "recursive":
+            assert len(store.list_segments(session_id)) == 1
+            all_sound(store, session_id)
+            assert [name for name in names if name.startswith(segment_id)] == []
+        case "session":
+            assert session_id not in store.list_sessions()
+            with pytest.raises(sl.SessionDeleted):
+                sl.create_segment_with_ids(store, session_id, sl.new_segment_id(), sl.SegmentStartState())
+        case "purge":
+            assert list_trash(store) == ()
+            with pytest.raises(sl.SessionDeleted):
+                sl.create_segment_with_ids(store, old, sl.new_segment_id(), sl.SegmentStartState())
+            assert os.listdir(store.root / "trash" / "purging") == []
+        case _:
+            with pytest.raises(sl.NotFound):
+                store.get_blob(garbage)
+
+
+def test_a_deleted_id_is_never_used_again_by_any_process(tmp_path: Path, started: Start) -> None:
+    """Whoever creates in a session while others delete it: after the first deletion nobody does any more."""
+    create = """
+made = 0
+for _ in range(400):
+    try:
+        sl.create_segment_with_ids(store, session_id, sl.new_segment_id(), sl.SegmentStartState())
+        made += 1
+    except (sl.SessionDeleted, sl.StoreUnavailable):
+        pass
+print("done")
+"""
+    delete = """
+deleted = 0
+for _ in range(400):
+    try:
+        store.delete_session(session_id)
+        deleted += 1
+    except sl.NotFound:
+        pass
+assert deleted <= 1, deleted
+print("done")
+"""
+    for number in range(3):
+        store, session_id, segment_id = talk(tmp_path / str(number))
+        processes = [started(create, store.root, session_id, segment_id) for _ in range(2)]
+        processes.append(started(delete, store.root, session_id, segment_id))
+        for process in processes:
+            go(process)
+        for process in processes:
+            end(process)
+
+        assert store.list_sessions() == []
+        assert json.loads(json.dumps(os.listdir(store.root))) == ["trash"]
