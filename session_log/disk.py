@@ -45,8 +45,8 @@ class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What takes how much.
 
     ``files`` by kind: ``segments``, ``traces``, ``facts``, ``torn``, ``damage``, ``temporary``, ``blobs``, ``keys``,
-    ``pods``, ``trash``, ``other``; ``sessions`` by id, all their files; ``entries`` by kind, of the committed lines of
-    segments, ``?`` being those that are none; ``trace_entries`` likewise. Kinds of which there is nothing are left out.
+    ``pods``, ``trash``, ``feed``, ``other``. ``sessions`` by id: all their files. ``entries`` by kind: the committed
+    lines of segments, ``?`` being those that are none; ``trace_entries`` likewise. What there is none of is left out.
     """
 
     files: dict[str, Amount]
@@ -134,7 +134,9 @@ def _besides(root: str) -> Iterator[tuple[str, int]]:
         yield "feed" if os.path.basename(path).startswith("feed.") else "other", known.st_size
     for name, kind in (("blobs", "blobs"), ("keys", "keys"), ("pods", "pods"), (_trash.TRASH, "trash")):
         yield from ((kind, size) for size in _below(f"{root}/{name}"))
-    with contextlib.suppress(FileNotFoundError), os.scandir(root) as found:
+    if not _layout.is_folder(root):
+        return
+    with _layout.reported(root), os.scandir(root) as found:
         drafts = [e.path for e in found if e.name.endswith(".tmp") and e.is_dir(follow_symlinks=False)]
     for draft in drafts:
         yield from (("temporary", size) for size in _below(draft))

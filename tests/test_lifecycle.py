@@ -20,6 +20,9 @@ from session_log.trash import list_trash, undelete_segment
 from session_log.usage import read_ledger
 from strategies import SESSION_ID, histories
 from test_forks import ACTIONS, Entries, grow
+from test_golden import FAMILY, bytes_of, plain, stored
+from test_golden import SESSION_ID as SESSION
+from test_golden import expected as golden
 
 Ids = tuple[str, str]
 
@@ -332,3 +335,13 @@ def test_what_does_not_fit_into_a_line_is_not_detached(store: sl.FsStore, monkey
         delete_segment(store, session_id, parent, detach=True)
 
     assert files(store) == before
+
+
+def test_a_detached_segment_is_for_ever_what_the_golden_file_says(tmp_path: Path) -> None:
+    """The bytes that detaching writes, and that a fork of the detached segment restores to what it was."""
+    store, grandchild = stored(tmp_path, "valid", "fork-grandchild")
+
+    delete_segment(store, SESSION, FAMILY["fork-parent"], detach=True)
+
+    assert store.segment_path(SESSION, FAMILY["fork-child"]).read_bytes() == bytes_of("valid", "fork-detached")
+    assert plain(sl.restore(store, SESSION, grandchild)) == golden("valid", "fork-grandchild")
