@@ -89,6 +89,13 @@ def locked(root: "Path", *below: str, durable: bool = True) -> Iterator[Folder]:
         yield folder
 
 
+@contextlib.contextmanager
+def settled(root: "Path", *, durable: bool = True) -> Iterator[None]:
+    """Keep others from bringing back and purging what is in the trash; deleting goes on. Taken before `locked`."""
+    with locked(root, PURGING, durable=durable):
+        yield
+
+
 def numbered(path: str) -> Iterator[str]:
     """Yield ``path``, ``path.2``, ``path.3`` and so on."""
     yield path

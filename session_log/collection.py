@@ -76,7 +76,7 @@ def collect_blobs(
         raise CallerError(f"grace_s={grace_s!r}: is no period in seconds")
     if not _layout.is_folder(f"{files.root}/blobs"):
         return Collected(blobs=0, kept=0, removed=0, removed_bytes=0)
-    with _trash.locked(files.root, durable=False):  # nothing comes back from the trash while it is looked through
+    with _trash.settled(files.root, durable=False):  # nothing comes back from the trash while it is looked through
         bound_ns = time.time_ns() - int(grace_s * 1e9)
         blobs, unmarked = _candidates(files, bound_ns)
         if unmarked:

@@ -132,7 +132,8 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
     root = f"{files.root}/{_trash.TRASH}"
     if not _layout.is_folder(root):
         raise NotFound(f"{root}/{session_id}", "it is not in the trash")
-    with _trash.locked(files.root, durable=files.durability != "process"):
+    durable = files.durability != "process"
+    with _trash.settled(files.root, durable=durable), _trash.locked(files.root, durable=durable):
         names = [found for found in _folders(root) if (_trash.split_name(found) or ("",))[0] == session_id]
         names.sort(key=lambda found: (_trash.split_name(found) or ("", 0))[1])
         if not names or name not in (None, *names):
@@ -146,7 +147,7 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
             raise _layout.unavailable(source, exc) from exc
         with contextlib.suppress(OSError):
             os.unlink(f"{folder}/{_trash.NOTE}")
-        if files.durability != "process":
+        if durable:
             _layout.sync_folder(str(files.root))
             _layout.sync_folder(root)
 
@@ -165,22 +166,27 @@ def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
     places = [place for place in places if os.path.lexists(f"{place}/{kept}")]
     if not places:
         raise NotFound(f"{files.root}/{_trash.TRASH}/{_trash.SEGMENTS}/{session_id}/{segment_id}", "not in the trash")
-    folder = f"{files.root}/{session_id}"
     durable = files.durability != "process"
-    with _trash.locked(files.root, durable=durable), _layout.folder(folder), _layout.reported(folder):
+    with _trash.settled(files.root, durable=durable), _trash.locked(files.root, durable=durable):
+        _bring_back(files, session_id, segment_id, places[-1])
+
+
+def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) -> None:
+    folder, kept = f"{files.root}/{session_id}", _layout.segment_name(segment_id)
+    with _layout.folder(folder), _layout.reported(folder):
         if files.exists(session_id, segment_id):
             raise SegmentExists(session_id, segment_id)
-        for path, _ in list(files_in(places[-1])):
+        for path, _ in list(files_in(place)):
             name = os.path.basename(path)
             if name not in (kept, _trash.NOTE):
                 os.rename(path, f"{folder}/{name}")
-        os.rename(f"{places[-1]}/{kept}", f"{folder}/{kept}")  # the last: what is listed has its trace
-        if durable:
+        os.rename(f"{place}/{kept}", f"{folder}/{kept}")  # the last: what is listed has its trace
+        if files.durability != "process":
             _layout.sync_folder(folder)
-            _layout.sync_folder(places[-1])
+            _layout.sync_folder(place)
         with contextlib.suppress(OSError):
-            os.unlink(f"{places[-1]}/{_trash.NOTE}")
-            os.rmdir(places[-1])
+            os.unlink(f"{place}/{_trash.NOTE}")
+            os.rmdir(place)
 
 
 # ── for good ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,13 +210,13 @@ def purge(
     if dry_run or not _layout.is_folder(root):
         return _purgeable(files, older_than_ms)
     durable = files.durability != "process"
-    with _trash.locked(files.root, durable=durable), _layout.reported(root):
+    with _trash.settled(files.root, durable=durable), _layout.reported(root):
         doomed = _purgeable(files, older_than_ms)
-        for place in (_trash.PURGING, _trash.GONE):
-            _layout.make_folder(f"{root}/{place}", durable=durable)
+        _layout.make_folder(f"{root}/{_trash.GONE}", durable=durable)
         for number, item in enumerate(doomed):
             tell(progress, number, len(doomed), f"purging {item.name}")
-            _set_aside(root, item.name, durable=durable)
+            with _trash.locked(files.root, durable=durable):  # a deletion into it has ended, or not begun
+                _set_aside(root, item.name, durable=durable)
             _remove_set_aside(root, durable=durable)
         _remove_set_aside(root, durable=durable)  # what an earlier purge was interrupted at
     return doomed

@@ -258,6 +258,8 @@ def test_a_segment_that_is_written_stays(store: sl.FsStore) -> None:
             with pytest.raises((sl.SegmentBusy, sl.CallerError)) as caught:
                 call()
             assert "nothing would be left" in str(caught.value) or f"process {os.getpid()}" in str(caught.value)
+        with pytest.raises(sl.SegmentBusy):  # what is appended meanwhile would be lost
+            detach_segment(store, session_id, child, even_if_running=True)
     assert files(store) == before
     set_facts(store, session_id, status="running")
     with pytest.raises(sl.SegmentBusy, match="running"):
@@ -322,6 +324,28 @@ def test_a_child_of_a_parent_that_went_meanwhile_is_taken_back(store: sl.FsStore
 
     assert files(store) == before
     assert not any(branch.link == "fork" for branch in read_tree(store, session_id))
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_fork_made_at_the_last_moment_keeps_its_parent(store: sl.FsStore, recursive: bool) -> None:
+    """Who deletes looks for children once more, when nobody can fork any more without seeing that."""
+    session_id, parent = talk(store)
+    sl.fork_at(store, session_id, parent, 1, copy_history=True)
+    forks: list[str] = []
+
+    with pytest.raises(StillReferenced) as caught:
+        delete_segment(
+            store,
+            session_id,
+            parent,
+            recursive=recursive,
+            progress=lambda told: forks.append(sl.fork_at(store, session_id, parent, 1)),
+        )
+
+    assert caught.value.references == (f"segment {forks[0]}",)
+    assert len(sl.restore(store, session_id, forks[0]).history) == 2
+    assert list_trash(store) == ()
+    assert delete_segment(store, session_id, parent, recursive=True).segments == (parent, forks[0])
 
 
 def test_what_does_not_fit_into_a_line_is_not_detached(store: sl.FsStore, monkeypatch: pytest.MonkeyPatch) -> None:
