@@ -33,6 +33,8 @@ from session_log._store import Store
 
 DEFAULT_GRACE_S: Final = 86_400.0
 """A day: longer than any writer waits between putting a payload and writing the line that refers to it."""
+MAX_GRACE_S: Final = 1e9
+"""Thirty years: before this there were no such files."""
 _PATIENCE_S: Final = 2.0
 _BLOB: Final = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,8})?")
 """The hash, and how it is packed, if it is."""
@@ -72,7 +74,7 @@ def collect_blobs(
         CallerError: the period is none, or the store has no files.
     """
     files = files_of(store)
-    if not isinstance(grace_s, (int, float)) or not grace_s >= 0:
+    if not isinstance(grace_s, (int, float)) or not 0 <= grace_s <= MAX_GRACE_S:
         raise CallerError(f"grace_s={grace_s!r}: is no period in seconds")
     if not _layout.is_folder(f"{files.root}/blobs"):
         return Collected(blobs=0, kept=0, removed=0, removed_bytes=0)

@@ -124,6 +124,9 @@ def plan_prune(
         CallerError: there is no limit, or it is none; or the store has no files.
     """
     files = files_of(store)
+    for name, texts in (("labels", labels), ("without_labels", without_labels), ("statuses", statuses)):
+        if isinstance(texts, str):
+            raise CallerError(f"{name}={texts!r}: is one text; give several, or [{texts!r}]")
     limits = _Limits(
         older_than_ms=older_than_ms,
         keep_last=keep_last,

@@ -93,6 +93,8 @@ def _trashed(folder: str, name: str, session_id: str, segment_id: str | None) ->
 
 
 def _folders(path: str) -> list[str]:
+    if not _layout.is_folder(path):
+        return []  # a symlink is not followed
     try:
         with os.scandir(path) as found:
             return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
@@ -104,6 +106,8 @@ def _folders(path: str) -> list[str]:
 
 def files_in(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the plain files of a folder, by path, with what the system knows of them; what goes meanwhile is left."""
+    if not _layout.is_folder(folder):
+        return  # a symlink is not followed
     try:
         with os.scandir(folder) as found:
             entries = sorted((entry for entry in found if entry.is_file(follow_symlinks=False)), key=lambda e: e.name)

@@ -176,7 +176,7 @@ def test_what_cannot_be_collected_is_refused(store: sl.FsStore) -> None:
     """No period, a store without files; without payloads nothing is read or made."""
     assert collect_blobs(store).blobs == 0
     assert not store.root.exists()
-    for wrong in (-1, float("nan"), "1"):
+    for wrong in (-1, float("nan"), float("inf"), 1e300, "1"):
         with pytest.raises(sl.CallerError):
             collect_blobs(store, grace_s=wrong)  # type: ignore[arg-type]
     with pytest.raises(sl.CallerError):

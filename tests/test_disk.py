@@ -54,6 +54,7 @@ def everything(root: Path) -> tuple[sl.FsStore, str]:
     sl.FsPodStore(root).write(sl.PodMetadata("p"))
     delete_session(store, sl.create_segment(store)[0])
     (root / "feed.jsonl").write_text("{}\n")
+    (root / "pods" / "link").symlink_to("/etc")
     return store, session_id
 
 

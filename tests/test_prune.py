@@ -122,7 +122,14 @@ def test_labels_and_statuses_say_which_are_looked_at(store: sl.FsStore) -> None:
 
 def test_without_a_limit_nothing_is_planned(store: sl.FsStore) -> None:
     """F22: no limit at all is an error, and so is one that is none; a store without files has no plan."""
-    for wrong in ({}, {"without_labels": ["x"]}, {"older_than_ms": -1}, {"keep_last": True}, {"max_bytes": 1.5}):
+    for wrong in (
+        {},
+        {"without_labels": ["x"]},
+        {"older_than_ms": -1},
+        {"keep_last": True},
+        {"max_bytes": 1.5},
+        {"labels": "x"},
+    ):
         with pytest.raises(sl.CallerError):
             plan_prune(store, **wrong)
     with pytest.raises(sl.CallerError):

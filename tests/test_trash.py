@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import session_log as sl
+from session_log.disk import disk_usage
 from session_log.facts import read_facts
 from session_log.keys import open_or_create
 from session_log.lifecycle import delete_segment, delete_session
@@ -180,6 +181,11 @@ def test_a_purge_follows_no_symlink(store: sl.FsStore, tmp_path: Path) -> None:
 
     purge(store)
 
+    other = sl.FsStore(tmp_path / "other")
+    other.root.mkdir()
+    (other.root / "trash").symlink_to(store.root)
+    assert disk_usage(other).total.count == 0
+    assert list_trash(other) == purge(other) == ()
     assert (outside / "precious").read_text() == "x"
     assert (store.root / "trash" / "notes").is_dir()
     assert list_trash(store) == ()
