@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,25 @@ def test_a_folder_in_use_is_left(store: sl.FsStore, monkeypatch: pytest.MonkeyPa
 
     assert (found.removed, found.busy) == (0, 1)
     assert collect_blobs(store, grace_s=0).removed == 1
+
+
+def test_nobody_puts_while_a_payload_is_taken_away(store: sl.FsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the last look at its time and its end, a put of the same payload waits; then it writes it anew."""
+    from session_log._atomic import Folder
+
+    ref = store.put_blob(b"x")
+    real, putter = Folder.drop, threading.Thread(target=lambda: store.put_blob(b"x"))
+
+    def drop(folder: Folder, name: str) -> None:
+        putter.start()
+        putter.join(0.3)
+        real(folder, name)
+
+    monkeypatch.setattr(Folder, "drop", drop)
+    assert collect_blobs(store, grace_s=0).removed == 1
+    putter.join()
+
+    assert store.get_blob(ref) == b"x"
 
 
 def test_what_cannot_be_collected_is_refused(store: sl.FsStore) -> None:
