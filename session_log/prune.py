@@ -13,15 +13,13 @@ True
 """
 
 import contextlib
-import os
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from session_log import _layout
+from session_log._activity import last_activity
 from session_log._clock import now_ms
-from session_log._committed import OpenFile, committed_end, read_span
 from session_log._errors import CallerError, NotFound, SessionLogError, StillReferenced, StorageError
 from session_log._facts import SessionFacts
 from session_log._facts_file import files_of, scan
@@ -33,7 +31,6 @@ from session_log.trash import files_in
 
 PINNED: Final = "pinned"
 """The label of a session that is never pruned."""
-_WINDOW: Final = 1 << 12
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +88,6 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     facts: SessionFacts | None
     trouble: str | None
-
-
-class _Ts(msgspec.Struct, frozen=True):
-    ts: int
-
-
-_decoder = msgspec.json.Decoder(_Ts)
 
 
 def plan_prune(
@@ -234,40 +224,6 @@ def _protection(store: FsStore, found: _Seen, limits: _Limits, pods: list[PodAt]
         return f"has the external key {facts.external_key!r:.100}"
     held = holders(store, found.session_id, tuple(store.list_segments(found.session_id)))
     return f"{held[0][0]} is held by {held[0][1] or 'a writer'}" if held else None
-
-
-def last_activity(store: FsStore, session_id: str) -> int:
-    """Return the time of the last entry of a session: that of the last line of its segments. Nothing else is read.
-
-    Raises:
-        NotFound: it is not there, or has no segment.
-        StorageError: a last line cannot be read.
-    """
-    found = []
-    for segment_id in store.list_segments(session_id):
-        with contextlib.suppress(NotFound):
-            found.append(_last_ts(str(store.segment_path(session_id, segment_id))))
-    if not found:
-        raise NotFound(f"{store.root}/{session_id}", "no segment")
-    return max(found)
-
-
-def _last_ts(path: str) -> int:
-    with OpenFile(path) as file, _layout.reported(path):
-        end = committed_end(file.fd, os.fstat(file.fd).st_size)
-        window = _WINDOW
-        while True:
-            tail = read_span(file.fd, max(0, end - window), end).rstrip()
-            start = tail.rfind(b"\n") + 1
-            if tail and (start or window >= end):
-                break
-            if window >= end:
-                raise StorageError(f"{path}: has no committed line")
-            window *= 8
-    try:
-        return _decoder.decode(tail[start:]).ts
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise StorageError(f"{path}: the last line is no entry ({exc})") from None
 
 
 def apply_prune(store: Store, plan: PrunePlan, *, progress: OnProgress | None = None) -> Pruned:

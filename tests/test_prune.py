@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import session_log as sl
+from session_log._activity import last_activity
 from session_log.facts import set_facts
-from session_log.prune import PINNED, _excess, _Limits, _Seen, apply_prune, last_activity, plan_prune
+from session_log.prune import PINNED, _excess, _Limits, _Seen, apply_prune, plan_prune
 from session_log.trash import list_trash
 
 HOUR_MS = 3_600_000
