@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from session_log import _layout, _trash
+from session_log._atomic import TEMPORARY_PREFIX
 from session_log._committed import OpenFile, blocks, committed_end
 from session_log._errors import NotFound
 from session_log._facts_file import FACTS_NAME, files_of
@@ -118,7 +119,7 @@ def disk_usage(store: Store, session_id: str | None = None, *, progress: OnProgr
 def _kind_of(name: str) -> str:
     """Return what a file of a session is."""
     stem, _, suffix = name.partition(".")
-    if stem == "" and name.endswith(".tmp"):
+    if stem == "" and (name.endswith(".tmp") or name.startswith(TEMPORARY_PREFIX)):
         return "temporary"
     if stem == FACTS_NAME and suffix == "jsonl":
         return "facts"
