@@ -6,6 +6,7 @@ the descriptor of an open folder, so that no symlink below the root is followed,
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -172,7 +173,7 @@ class Folder:
                 os.close(fd)
             yield name
         except BaseException:
-            self.drop(name)
+            self.discard(name)
             raise
 
     def move(self, temporary: str, to: "Folder", name: str, *, durable: bool = True) -> None:
@@ -187,8 +188,8 @@ class Folder:
         if durable:
             to._settle(name)
 
-    def drop(self, temporary: str) -> None:
-        """Remove a temporary file, if it is there."""
+    def discard(self, temporary: str) -> None:
+        """Remove a temporary file, if it is there and the system lets us."""
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=self._fd)
 
@@ -240,6 +241,45 @@ class Folder:
                 yield fd
             finally:
                 os.close(fd)
+
+    def share(self) -> None:
+        """Keep whoever collects garbage in this folder (:meth:`claim`) from doing so until it is closed.
+
+        Raises:
+            StoreUnavailable: it cannot be locked.
+        """
+        with reported(self.path):
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def claim(self) -> bool:
+        """Keep everybody who shares this folder out until it is closed; False if somebody is in."""
+        with reported(self.path):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return what the system knows of a name; a symlink is not followed."""
+        with reported(self.path / name):
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def drop(self, name: str) -> None:
+        """Remove a plain file, if it is there; after a power cut it may be back."""
+        with reported(self.path / name):
+            self._refuse_foreign(name)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+
+    def renew(self, name: str) -> None:
+        """Give a file the present time.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        with reported(self.path / name):
+            os.utime(name, dir_fd=self._fd, follow_symlinks=False)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Exclude every other thread and process that locks this folder, until the block ends or the process dies.

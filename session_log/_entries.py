@@ -114,7 +114,10 @@ def _none() -> None:
 
 
 class SegmentStart(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=True, tag="segment_start"):
-    """The first line of a segment: its settings, where it comes from, and the history it starts with."""
+    """The first line of a segment: its settings, where it comes from, and the history it starts with.
+
+    ``detached`` is the line that stood here before the segment was made to stand alone, as text.
+    """
 
     session_id: str
     # default_factory, because omit_defaults leaves out plain defaults and the reference wants these three in any case
@@ -125,6 +128,7 @@ class SegmentStart(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=True
     compacted_from: SegmentOrigin | None = None
     turn_count: int = 0
     carried: Carried | None = None
+    detached: str | None = None
     v: int | None = None
 
 

@@ -8,6 +8,8 @@
     │   ├── RedactionFailed       a redact= hook that raised, or returned no text (exported by session_log.redaction)
     │   ├── InvalidCut            a fork, rollback or restore at a place that is no cut
     │   ├── SegmentExists         create on an id that is taken
+    │   ├── SessionDeleted        create on the id of a session that was deleted
+    │   ├── StillReferenced       a deletion of what others refer to
     │   ├── HeadMoved             the log is not where the writer believed
     │   ├── IdempotencyConflict   a key that was used for other content
     │   └── WriterClosed          a writer used after close, or after its outcome became unknown
@@ -107,6 +109,26 @@ class SegmentExists(CallerError):
         super().__init__(f"{session_id}/{segment_id}: segment exists; make a new id with new_segment_id()")
         self.session_id = session_id
         self.segment_id = segment_id
+
+
+class SessionDeleted(CallerError):
+    """The id is that of a session that was deleted, and is not used again; nothing was created."""
+
+    def __init__(self, session_id: str, state: str) -> None:
+        super().__init__(
+            f"{session_id}: this session {state}; its id is not used again, make one with new_session_id()"
+        )
+        self.session_id = session_id
+
+
+class StillReferenced(CallerError):
+    """What is to be deleted is referred to; ``references`` say by whom. Nothing was deleted."""
+
+    def __init__(self, where: str, references: tuple[str, ...], remedy: str) -> None:
+        listed = ", ".join(references[:20]) + (f" and {len(references) - 20} more" if len(references) > 20 else "")
+        super().__init__(f"{where}: is referred to by {listed}; {remedy}")
+        self.where = where
+        self.references = references
 
 
 class HeadMoved(CallerError):

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import BinaryIO, Final, Literal, Self, TypeVar
 
-from session_log import _layout, _mend, blobs
+from session_log import _layout, _mend, _trash, blobs
 from session_log._at_fork import renew_after_fork
 from session_log._blob_content import Payload
 from session_log._blob_ref import BlobRef
@@ -131,6 +131,7 @@ class FsStore(FileReader):
         durable = self.durability != "process"
         if folder not in self._synced or not _layout.is_folder(folder):
             _layout.make_parents(self._root, durable=durable)
+            _trash.refuse_deleted(self._root, key[0])
             if not _layout.make_folder(folder, durable=durable) and durable:
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
@@ -225,12 +226,30 @@ class FsStore(FileReader):
         session_id = parse_id(session_id)
         folder = str(self.root / session_id)
         os.close(_layout.open_folder(folder))
+        self.let_go(session_id)
+        move_to_trash(self._root, session_id, durable=self.durability != "process")
+
+    def let_go(self, session_id: str) -> None:
+        """Close what is open of a session: it is about to go, or files of it to be replaced."""
         with self._lock:
             for files in (self._files, self._traces):
                 for key in [key for key in files if key[0] == session_id]:
                     files.pop(key).release()
-            self._synced.discard(folder)
-        move_to_trash(self._root, session_id, durable=self.durability != "process")
+            self._synced.discard(f"{self._root}/{session_id}")
+
+    def confirm_parent(self, session_id: str, parent: str, child: str) -> None:
+        """Take a child back that was just created, if its parent was deleted meanwhile.
+
+        Raises:
+            MissingAncestor: it was.
+        """
+        session_id, parent = parse_id(session_id), parse_id(parent)
+        try:
+            alone = os.lstat(self._path(session_id, parent)).st_nlink == 1
+        except OSError:
+            alone = False
+        if not alone:
+            _trash.confirm_parent(self.root, session_id, parent, child)
 
     def blank_lines(self, session_id: str, segment_id: str, damage: Sequence[Damage]) -> None:
         """Save damaged lines beside the segment and overwrite them with spaces; everything else stays where it is."""

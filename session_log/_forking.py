@@ -39,12 +39,23 @@ def cuts_for(store: Store, session_id: str, segment_id: str) -> Cuts:
     if cuts is None or cuts.rolled_back or not grown:
         cuts = _all_cuts(store, session_id, segment_id)
     else:
-        fresh = list(_lines(store, session_id, segment_id, cuts.entries, cuts.byte_offset))
-        cuts = cuts.copy()
-        cuts.extend(fresh)
-        if cuts.rolled_back:
+        cuts = _grown(cuts, store, session_id, segment_id, length)
+        if cuts is None or cuts.rolled_back:
             cuts = _all_cuts(store, session_id, segment_id)
     _memory.put(store, (session_id, segment_id), cuts)
+    return cuts
+
+
+def _grown(cuts: Cuts, store: Store, session_id: str, segment_id: str, length: int) -> Cuts | None:
+    """Return the cuts with what is new; None if the lines are not where they were: the segment was detached."""
+    try:
+        fresh = list(_lines(store, session_id, segment_id, cuts.entries, cuts.byte_offset))
+    except CorruptSegment:
+        return None
+    if cuts.entries + len(fresh) < length:
+        return None
+    cuts = cuts.copy()
+    cuts.extend(fresh)
     return cuts
 
 
@@ -208,6 +219,9 @@ def create_child(
     if linked is not None:
         data = linked(segment_id, line)
     store.create_segment(session_id, segment_id, [line, *data[:-1].split(b"\n")] if data else [line])
+    confirm = getattr(store, "confirm_parent", None)
+    if confirm is not None:
+        confirm(session_id, origin.segment_id, segment_id)
     return Child(segment_id, entry, line, data)
 
 

@@ -169,6 +169,16 @@ def is_folder(path: str) -> bool:
         return False
 
 
+def is_there(path: str) -> bool:
+    """Tell whether a plain file is there; what cannot be looked at is taken for one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
 def _leads_to_folder(path: str) -> bool:
     """Tell whether there is a folder, or a symlink to one; what cannot be looked at is an error, not a file."""
     try:

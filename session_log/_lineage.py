@@ -17,7 +17,7 @@ from session_log._reader import Block, read_blocks, read_start, report, where
 from session_log._rollback import BadRollback, RolledBack, effective_order
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import BlockReader, Store
-from session_log._tree import MAX_FORK_DEPTH, check_reference
+from session_log._tree import MAX_FORK_DEPTH, check_reference, tail_hash
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -61,6 +61,8 @@ def lineage(
                 raise
             damage.append(Damage(exc.path, exc.line, exc.byte_offset, 0, exc.reason))
             break
+        if start.detached is not None and (referred := spans[-1].origin) is not None:
+            spans[-1] = msgspec.structs.replace(spans[-1], origin=as_before(referred, start.detached))
         origin = start.forked_from
         if origin is None or origin.entries is None:
             break
@@ -83,6 +85,17 @@ def lineage(
         spans.append(Span(parent, origin.entries, origin))
     spans.reverse()
     return spans
+
+
+def as_before(origin: SegmentOrigin, first_line: str) -> SegmentOrigin:
+    """Return what a reference says of a segment whose first line was replaced when it was detached.
+
+    Its lines have their numbers still, but not their offsets; the one that was replaced has another hash.
+    """
+    tail_sha256 = origin.tail_sha256
+    if origin.entries == 1 and tail_sha256 == tail_hash(first_line.encode()):
+        tail_sha256 = None
+    return msgspec.structs.replace(origin, byte_offset=None, tail_sha256=tail_sha256)
 
 
 def _broken(
@@ -117,15 +130,23 @@ def restore_span(
     store: Store, session_id: str, segment_id: str, entries: int | None = None, *, salvage: bool = False
 ) -> Restored:
     """Fold a segment up to ``entries`` lines, with what it inherits."""
-    damage: list[Damage] | None = [] if salvage else None
-    spans = lineage(store, session_id, segment_id, entries, damage)
-    known = list(damage or ())
-    with _collector_paused():
+    before: list[Span] | None = None
+    while True:
+        damage: list[Damage] | None = [] if salvage else None
+        spans = lineage(store, session_id, segment_id, entries, damage)
+        known = list(damage or ())
         try:
-            return _restore(store, session_id, spans, damage, ordered=False)
-        except (RolledBack, CorruptSegment):
-            # rare: then every line is held until it is known which of them count; a rollback may undo a damaged one
-            return _restore(store, session_id, spans, known if salvage else None, ordered=True)
+            with _collector_paused():
+                try:
+                    return _restore(store, session_id, spans, damage, ordered=False)
+                except (RolledBack, CorruptSegment):
+                    # rare: then every line is held until it is known which of them count; a rollback may undo a
+                    # damaged one
+                    return _restore(store, session_id, spans, known if salvage else None, ordered=True)
+        except (BrokenLineage, NotFound):
+            if spans == before:
+                raise
+            before = spans  # a segment may have been detached since its first line was read
 
 
 @contextmanager

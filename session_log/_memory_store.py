@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from session_log._at_fork import renew_after_fork
 from session_log._blob_content import Payload, check_content, hash_of, read_payload, sha256_of
 from session_log._blob_ref import BlobRef
-from session_log._errors import HeadMoved, NotFound, SegmentBusy, SegmentExists, WriterClosed
+from session_log._errors import HeadMoved, NotFound, SegmentBusy, SegmentExists, SessionDeleted, WriterClosed
 from session_log._frame import (
     MAX_BATCH_BYTES,
     MAX_BATCH_LINES,
@@ -32,6 +32,7 @@ class MemoryStore:
         self._sessions: dict[str, dict[str, list[bytes]]] = {}
         self._traces: dict[tuple[str, str], list[bytes]] = {}
         self._blobs: dict[str, bytes] = {}
+        self._deleted: set[str] = set()
         self._holders: weakref.WeakValueDictionary[tuple[str, str], object] = weakref.WeakValueDictionary()
         self._changed = threading.Condition()
         renew_after_fork(self)
@@ -46,6 +47,8 @@ class MemoryStore:
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
         lines = framed_whole(lines, token)
         with self._changed:
+            if session_id in self._deleted:
+                raise SessionDeleted(session_id, "was deleted")
             segments = self._sessions.setdefault(session_id, {})
             present = segments.get(segment_id)
             if present is None:
@@ -214,6 +217,7 @@ class MemoryStore:
         with self._changed:
             if self._sessions.pop(session_id, None) is None:
                 raise NotFound(session_id, "no such session")
+            self._deleted.add(session_id)
             for key in [key for key in self._traces if key[0] == session_id]:
                 del self._traces[key]
             self._changed.notify_all()

@@ -53,7 +53,13 @@ def leave_note(segment_path: str) -> None:
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 os.ftruncate(fd, 0)
-                os.write(fd, msgspec.json.encode(owner) + b"\n")
+                note = msgspec.json.encode(owner) + b"\n"
+                try:
+                    whole = os.write(fd, note) == len(note)
+                except OSError:
+                    whole = False
+                if not whole:  # no room: half a note would say nothing, and be nobody's to take away
+                    os.unlink(note_path(segment_path))
         finally:
             os.close(fd)
 

@@ -38,7 +38,7 @@ _TOKENS: Final = "history_len input_total_tokens cache_read_tokens cache_write_t
 _USAGE: Final = f"{_TOKENS} model source reasoning_tokens latency_ms node_id"
 DECISIONS: Final[dict[type[Any], dict[str, Decision]]] = {
     e.SegmentStart: _fields(
-        kept=f"{_HEAD} session_id forked_from compacted_from turn_count v",
+        kept=f"{_HEAD} session_id forked_from compacted_from turn_count v detached",
         text="system_prompt",
         within="config history carried",
     ),

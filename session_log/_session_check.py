@@ -26,6 +26,7 @@ from session_log._file_check import FileCheck
 from session_log._file_store import FsStore
 from session_log._findings import Findings
 from session_log._ids import parse_id
+from session_log._lineage import as_before
 from session_log._reader import read_start, where
 from session_log._segment_check import Handed, Reference, SegmentCheck, handed_anew
 from session_log._store import Store
@@ -38,10 +39,11 @@ _NAP_S: Final = 0.02
 
 
 class Origins(msgspec.Struct, frozen=True):
-    """Where a segment says it comes from."""
+    """Where a segment says it comes from; ``detached``: the first line that was there before it stood alone."""
 
     parent: SegmentOrigin | None
     sources: tuple[SegmentOrigin, ...]
+    detached: str | None = None
 
 
 class Checks(msgspec.Struct):
@@ -94,9 +96,11 @@ def _check_segments(checks: Checks, session_id: str, segments: list[str]) -> Non
     for segment_id, found in origins.items():
         parent = _parent(checks, session_id, segment_id, found, origins)
         if parent is not None and found.parent is not None and found.parent.entries is not None:
-            children[parent].setdefault(found.parent.entries, []).append(Reference(segment_id, found.parent))
+            detached = origins[parent].detached
+            origin = as_before(found.parent, detached) if detached is not None else found.parent
+            children[parent].setdefault(found.parent.entries, []).append(Reference(segment_id, origin))
             continue
-        handed[segment_id] = handed_anew(segment_id, known=found.parent is None)
+        handed[segment_id] = handed_anew(segment_id, known=found.parent is None and found.detached is None)
         waiting.append(segment_id)
     depths: dict[str, int] = defaultdict(int)
     while children:
@@ -150,8 +154,8 @@ def _origins(checks: Checks, session_id: str, segment_id: str) -> Origins | None
 def _origins_of(start: SegmentStart) -> Origins:
     forked, compacted = start.forked_from, start.compacted_from
     if forked is not None and forked.entries is not None:
-        return Origins(forked, ())
-    return Origins(None, tuple(origin for origin in (forked, compacted) if origin is not None))
+        return Origins(forked, (), start.detached)
+    return Origins(None, tuple(origin for origin in (forked, compacted) if origin is not None), start.detached)
 
 
 def _parent(

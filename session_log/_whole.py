@@ -2,10 +2,9 @@
 
 import contextlib
 import errno
-import itertools
 import os
 
-from session_log import _layout, _repair
+from session_log import _layout, _repair, _trash
 from session_log._errors import AppendUnknown, NotFound, StoreUnavailable
 
 
@@ -71,8 +70,8 @@ def move_to_trash(root: str, session_id: str, *, durable: bool) -> None:
     folder, trash = os.path.join(root, session_id), os.path.join(root, "trash")
     if not _layout.make_folder(trash, durable=durable) and durable:
         _layout.sync_folder(root)  # whoever made it may have died, or failed, before that
-    place = os.path.join(trash, session_id)
-    for attempt in itertools.count(2):
+    _trash.leave_note(folder)
+    for place in _trash.numbered(os.path.join(trash, session_id)):
         try:
             os.rename(folder, place)
             break
@@ -81,7 +80,6 @@ def move_to_trash(root: str, session_id: str, *, durable: bool) -> None:
         except OSError as exc:
             if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise _layout.unavailable(folder, exc) from exc
-            place = os.path.join(trash, f"{session_id}.{attempt}")
     if durable:
         try:
             _layout.sync_folder(trash)

@@ -96,6 +96,7 @@ def put_blob(
         check_payload(data)
         sha256, size_bytes = sha256_of(data), len(data)
         with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
+            folder.share()  # until its time is new, nobody may take it for garbage
             if not _is_kept(folder, sha256, durable=durable):
                 name = sha256 + suffix_for(how, data[: how.sample_bytes] if how is not None else b"")
                 _write(folder, name, data, durable=durable)
@@ -123,8 +124,9 @@ def _put_stream(root: "Path", chunks: Iterator[bytes], *, durable: bool, how: Co
         with reported(above.path), above.temporary(kept, durable=durable) as temporary:
             sha256 = tally.sha256
             with Folder.make(root, "blobs", sha256[:2], durable=durable) as folder:
+                folder.share()
                 if _is_kept(folder, sha256, durable=durable):
-                    above.drop(temporary)
+                    above.discard(temporary)
                 else:
                     above.move(temporary, folder, sha256 + suffix, durable=durable)
     return sha256, tally.size_bytes
@@ -139,7 +141,7 @@ def _beginning(chunks: Iterator[bytes], wanted: int) -> bytes:
 
 
 def _is_kept(folder: Folder, sha256: str, *, durable: bool) -> bool:
-    """Tell whether there is a sound file of this content; durable: one that is synced now."""
+    """Tell whether there is a sound file of this content, and make its time new; durable: one that is synced now."""
     for name in [sha256 + suffix for suffix in SUFFIXES]:
         try:
             if not folder.holds(name):
@@ -148,6 +150,7 @@ def _is_kept(folder: Folder, sha256: str, *, durable: bool) -> bool:
         except (NotFound, CorruptBlob, MissingCodec):
             continue
         if not durable or _is_synced(folder, name):
+            folder.renew(name)
             return True
     return False
 

@@ -174,6 +174,7 @@ def segment_starts(*, references: bool = True) -> SearchStrategy[SegmentStart]:
         compacted_from=maybe(origins(references=False)),
         turn_count=counts(),
         carried=maybe(carried()),
+        detached=maybe(texts()),
         v=maybe(st.just(1)),
     )
 

@@ -63,13 +63,15 @@ def test_a_blob_is_a_file_named_by_its_hash_for_the_owner_only(tmp_path: Path) -
 
 
 def test_a_payload_is_stored_once(tmp_path: Path) -> None:
-    """F11: the same payload again is the same file, not written again."""
+    """F11: the same payload again is the same file, not written again; its time is that of the last put."""
     first = put_blob(tmp_path, b"abc")
-    before = identity(path_of(tmp_path, first))
+    os.utime(path_of(tmp_path, first), (0, 0))
+    before, old = identity(path_of(tmp_path, first))
 
     assert put_blob(tmp_path, b"abc") == first
     assert put_blob(tmp_path, b"abc", durable=False) == first
-    assert identity(path_of(tmp_path, first)) == before
+    assert identity(path_of(tmp_path, first))[0] == before
+    assert identity(path_of(tmp_path, first))[1] > old
 
 
 @pytest.mark.parametrize("damaged", [b"", b"ab", b"abcd", b"abd", b"abc" * 1_000])

@@ -179,6 +179,7 @@ ERRORS = (
     "NotFound",
     "SegmentBusy",
     "SegmentExists",
+    "SessionDeleted",
     "SessionLogError",
     "StorageError",
     "StoreUnavailable",

@@ -498,11 +498,10 @@ class ListsTheDead(MemoryStore):
         self._sessions[session_id] = {}
 
 
-class KeepsTheTrace(MemoryStore):
+class UsesIdsAgain(MemoryStore):
     def delete_session(self, session_id: str) -> None:
-        traces = dict(self._traces)
         super().delete_session(session_id)
-        self._traces.update(traces)
+        self._deleted.clear()
 
 
 class WithFollow(MemoryStore):
@@ -668,7 +667,7 @@ CATCHES: list[tuple[str, Callable[[], Store]]] = [
     ("sessions_are_listed_newest_first", NoLimit),
     ("segments_are_listed_newest_first", OldestSegmentFirst),
     ("what_was_deleted_is_gone", ListsTheDead),
-    ("a_deleted_id_may_be_used_again", KeepsTheTrace),
+    ("a_deleted_id_is_not_used_again", UsesIdsAgain),
     ("appenders_learn_of_a_deletion", by(WithAppend, brings_back_the_dead)),
     ("follow_returns_what_is_there", by(WithFollow, follows_from_the_beginning)),
     ("follow_returns_what_comes", by(WithFollow, follows_everything_twice)),

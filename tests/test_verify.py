@@ -11,6 +11,7 @@ import pytest
 import session_log as sl
 from recorded import record_turn, unchanged
 from session_log._findings import Findings
+from session_log.lifecycle import detach_segment
 from session_log.verify import KINDS, MAX_FINDINGS, VerifyProgress, repair_session, verify
 from verified import Session, found, only
 
@@ -305,3 +306,19 @@ def test_a_session_that_is_sound_is_repaired_by_doing_nothing(session: Session) 
     memory = sl.MemoryStore()
     with pytest.raises(sl.CallerError):
         repair_session(memory, sl.create_segment(memory)[0])
+
+
+def test_a_detached_segment_is_sound_and_so_is_what_refers_to_it(session: Session) -> None:
+    """Its first line is another one, its lines have other offsets; what an earlier link covers cannot be checked."""
+    store, (session_id, child) = session.store, (session.session_id, session.child)
+    with sl.SegmentWriter.resume(store, session_id, child, chain=True) as writer:
+        record_turn(writer, "more")
+        grandchild = writer.fork_at_entry(writer.head.entries)
+    detach_segment(store, session_id, child)
+    with sl.SegmentWriter.resume(store, session_id, grandchild, chain=True) as writer:
+        record_turn(writer, "again")
+
+    report = verify(store)
+
+    assert report.is_sound, report.findings
+    assert "chain_unchecked" in {found.kind for found in report.findings}

@@ -6,7 +6,7 @@ import functools
 import random
 import threading
 
-from session_log import HeadMoved, NotFound, SegmentExists, Store, new_segment_id, new_session_id
+from session_log import NotFound, SegmentExists, SessionDeleted, Store, new_segment_id, new_session_id
 from session_log.testing._law import Ids, Trial, expect, law, line, refused, start, together
 
 
@@ -85,24 +85,24 @@ def _expect_gone(store: Store, ids: Ids) -> None:
 
 
 @law
-def a_deleted_id_may_be_used_again(trial: Trial) -> None:
-    """A session may be created and deleted under the same ids again and again; nothing of the old one comes back."""
-    ids = new_session_id(), new_segment_id()
+def a_deleted_id_is_not_used_again(trial: Trial) -> None:
+    """Nothing is created under the id of a deleted session, by no handle; its segment ids are free in others."""
     for number in range(4):
+        ids = new_session_id(), new_segment_id()
         trial.store.create_segment(*ids, [start(ids), line(number)])
-        refused("create on a taken id", SegmentExists, lambda: trial.store.create_segment(*ids, [start(ids)]))
-        expect("the lines", trial.lines(ids), [start(ids), line(number)])
-        expect("the trace", list(trial.store.read_trace(*ids)), [])
+        again = functools.partial(trial.store.create_segment, *ids, [start(ids)])
+        refused("create on a taken id", SegmentExists, again)
         trial.store.append_trace(*ids, [line("trace", number)])
-        expect("an append", trial.store.append(*ids, [line("more")], expected=2), 3)
-        exc = refused("a stale append", HeadMoved, lambda: trial.store.append(*ids, [line("more")], expected=2))
-        expect("what HeadMoved says", (exc.expected, exc.actual), (2, 3))
-        if number == 2:  # and once without a look in between
-            trial.store.delete_session(ids[0])
-            continue
         trial.handles[number % len(trial.handles)].delete_session(ids[0])
         for store in trial.handles:
+            for segment_id in (ids[1], new_segment_id()):
+                deleted = ids[0], segment_id
+                create = functools.partial(store.create_segment, *deleted, [start(deleted)])
+                refused("create in a deleted session", SessionDeleted, create)
             _expect_gone(store, ids)
+        other = new_session_id(), ids[1]
+        expect("the length", trial.store.create_segment(*other, [start(other)]), 1)
+        expect("the trace", list(trial.store.read_trace(*other)), [])
 
 
 @law

@@ -43,6 +43,7 @@ PLACES = frozenset(ERRORS) - {"openat", "lseek", "fstat", "newfstatat", "read", 
 """The calls that change or lock something: when one of them fails, somebody is told."""
 QUIET = (
     re.compile(r"\.owner>"),  # a note, without which others wait longer
+    re.compile(r'"deleted\.json"|-[0-9a-f]{12}/\.tmp-\w+>'),  # a note, without which the time of the move counts
     re.compile(r"LOCK_UN\b"),  # closing frees the lock, too
     re.compile(r"^fsync\(.*/blobs/../\w+>"),  # a blob that is there already is written anew
 )
