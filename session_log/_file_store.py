@@ -15,6 +15,7 @@ from typing import Final, Literal, Self, TypeVar
 
 from session_log import _layout, _mend, blobs
 from session_log._at_fork import renew_after_fork
+from session_log._clock import now_ms
 from session_log._errors import (
     CallerError,
     NotFound,
@@ -23,6 +24,8 @@ from session_log._errors import (
     UnsafePath,
     WriterClosed,
 )
+from session_log._feed_file import FeedFile, RunEnds
+from session_log._feed_reader import sessions_in_feed
 from session_log._file_reader import FileReader
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -58,13 +61,16 @@ class FsStore(FileReader):
     """Sessions below ``root`` (default: :func:`default_root`), in plain files. Safe for threads and processes.
 
     ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a
-    power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append).
+    power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append). ``feed``: say in
+    ``feed.jsonl`` which session changed (:mod:`session_log.feed`).
 
     Raises:
         CallerError: ``root`` or ``durability`` is no such thing.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, *, durability: Durability = "turn") -> None:
+    def __init__(
+        self, root: str | os.PathLike[str] | None = None, *, durability: Durability = "turn", feed: bool = True
+    ) -> None:
         if durability not in _DURABILITIES:
             raise CallerError(f"durability={durability!r}: is none of {', '.join(map(repr, _DURABILITIES))}")
         if root is not None and not isinstance(root, (str, os.PathLike)):
@@ -77,6 +83,7 @@ class FsStore(FileReader):
         self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._lock = threading.RLock()
         self._synced: set[str] = set()
+        self.feed: FeedFile | None = FeedFile(self._root) if feed else None
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
@@ -122,6 +129,8 @@ class FsStore(FileReader):
             if not _layout.make_folder(folder, durable=durable) and durable:
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
+        if self.feed is not None:
+            self.feed.announce_start(*key, data[: data.index(b"\n")])
         create_whole(self._path(*key), data, durable=durable)
 
     def append(
@@ -171,9 +180,7 @@ class FsStore(FileReader):
 
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
-        return SegmentFile(
-            self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability, position=position
-        )
+        return self._announcing((parse_id(session_id), parse_id(segment_id)), position)
 
     def settle(self, session_id: str, segment_id: str) -> None:
         """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
@@ -218,6 +225,8 @@ class FsStore(FileReader):
                 for key in [key for key in files if key[0] == session_id]:
                     files.pop(key).release()
             self._synced.discard(folder)
+        if self.feed is not None:
+            self.feed.announce("delete", now_ms(), session_id)
         move_to_trash(self._root, session_id, durable=self.durability != "process")
 
     def blank_lines(self, session_id: str, segment_id: str, damage: Sequence[Damage]) -> None:
@@ -251,6 +260,17 @@ class FsStore(FileReader):
             for files in (self._files, self._traces):
                 while files:
                     files.popitem()[1].release()
+        if self.feed is not None:
+            self.feed.close()
+
+    def lookup_session_of(self, segment_id: str) -> str | None:
+        """Return the session that holds the segment, or None; what the feed does not know is looked for in folders."""
+        segment_id = parse_id(segment_id)
+        for session_id in sessions_in_feed(self._root, segment_id):
+            with contextlib.suppress(StoreUnavailable):
+                if self.exists(session_id, segment_id):
+                    return session_id
+        return super().lookup_session_of(segment_id)
 
     # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -264,11 +284,17 @@ class FsStore(FileReader):
             if files is self._traces:
                 file = SegmentFile(self._trace_path(*key), durability="process", create=True)
             else:
-                file = SegmentFile(self._path(*key), durability=self.durability)
+                file = self._announcing(key)
             files[key] = file
             while len(files) > MAX_OPEN_FILES:
                 files.popitem(last=False)[1].release()
             return file
+
+    def _announcing(self, key: Key, position: tuple[int, int] = (0, 0)) -> SegmentFile:
+        file = SegmentFile(self._path(*key), durability=self.durability, position=position)
+        if self.feed is not None:
+            file.announce = RunEnds(self.feed, *key)
+        return file
 
     def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         file = self._files.get(key)
