@@ -180,7 +180,9 @@ class FsStore(FileReader):
 
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
-        return self._announcing((parse_id(session_id), parse_id(segment_id)), position)
+        key = parse_id(session_id), parse_id(segment_id)
+        file = SegmentFile(self._path(*key), durability=self.durability, position=position)
+        return file if self.feed is None else _announced(file, self.feed, key)
 
     def settle(self, session_id: str, segment_id: str) -> None:
         """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
@@ -284,17 +286,13 @@ class FsStore(FileReader):
             if files is self._traces:
                 file = SegmentFile(self._trace_path(*key), durability="process", create=True)
             else:
-                file = self._announcing(key)
+                file = SegmentFile(self._path(*key), durability=self.durability)
+                if self.feed is not None:
+                    _announced(file, self.feed, key)
             files[key] = file
             while len(files) > MAX_OPEN_FILES:
                 files.popitem(last=False)[1].release()
             return file
-
-    def _announcing(self, key: Key, position: tuple[int, int] = (0, 0)) -> SegmentFile:
-        file = SegmentFile(self._path(*key), durability=self.durability, position=position)
-        if self.feed is not None:
-            file.announce = RunEnds(self.feed, *key)
-        return file
 
     def _last_known(self, key: Key) -> tuple[int, int, int] | None:
         file = self._files.get(key)
@@ -341,6 +339,12 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
+
+
+def _announced(file: SegmentFile, feed: FeedFile, key: Key) -> SegmentFile:
+    """Have the ends of runs announced before they are appended."""
+    file.announce, file.in_turns = RunEnds(feed, *key), True
+    return file
 
 
 def _joined(lines: Sequence[bytes]) -> tuple[bytes, int, bool]:

@@ -45,10 +45,10 @@ class SegmentFile(HeldFile):
     """A segment file open for appending. Safe for threads; opened at the first append, and again after ``os.fork``.
 
     ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
-    ``announce`` is called with what ends a turn or run, before it is appended.
+    ``announce`` is called with what ends a turn or run, before it is appended; ``in_turns``: it matters what does.
     """
 
-    __slots__ = ("_always", "_final", "announce", "durability", "look_again", "position")
+    __slots__ = ("_always", "_final", "announce", "durability", "in_turns", "look_again", "position")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class SegmentFile(HeldFile):
         self._final = durability != "process"
         self.look_again = 0.0
         self.announce: Callable[[bytes], None] | None = None
+        self.in_turns = durability == "turn"
 
     def _opened(self) -> None:
         self.trusted_until = 0.0

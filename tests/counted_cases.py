@@ -44,7 +44,7 @@ def appends(count: Traced, root: Path) -> None:
     """A writer, in each durability, with and without keeping the lock."""
     for durability in ("process", "turn", "power"):
         for exclusive in (False, True):
-            store = sl.FsStore(root, durability=durability)
+            store = sl.FsStore(root, durability=durability, feed=False)
             name = f"{durability}, {'exclusive' if exclusive else 'shared'}"
             with sl.SegmentWriter.resume(store, *log(store, SHORT), exclusive=exclusive) as writer:
                 _appends(count, name, writer)
@@ -66,7 +66,7 @@ def _appends(count: Traced, name: str, writer: sl.SegmentWriter) -> None:
 
 def functions(count: Traced, root: Path) -> None:
     """The free functions, which know no position: a store keeps the descriptor."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     for turns in (SHORT, LONG):
         ids = log(store, turns)
         for _ in range(2):
@@ -85,7 +85,7 @@ def functions(count: Traced, root: Path) -> None:
 def creations(count: Traced, root: Path) -> None:
     """A new session: the first of a store, and the next."""
     for durability in ("process", "turn"):
-        store = sl.FsStore(root / durability, durability=durability)
+        store = sl.FsStore(root / durability, durability=durability, feed=False)
         with count(f"create_segment, {durability}: first of a root"):
             sl.create_segment(store)
         with count(f"create_segment, {durability}"):
@@ -95,7 +95,7 @@ def creations(count: Traced, root: Path) -> None:
 def forks(count: Traced, root: Path) -> None:
     """Forks by reference near the end, of a segment whose cuts are known."""
     for turns in (SHORT, LONG):
-        store = sl.FsStore(root, durability="process")
+        store = sl.FsStore(root, durability="process", feed=False)
         ids = log(store, turns)
         if turns == LONG:
             with count("first fork_at of a store"):
@@ -105,7 +105,7 @@ def forks(count: Traced, root: Path) -> None:
             sl.fork_at(store, *ids, turns - 3)
         with sl.SegmentWriter.resume(store, *ids) as writer, count(f"writer.fork_at, {turns:,} turns"):
             writer.fork_at(turns - 3)
-        synced = sl.FsStore(root, durability="turn")
+        synced = sl.FsStore(root, durability="turn", feed=False)
         sl.fork_at(synced, *ids, turns - 3)
         with count(f"fork_at, synced, {turns:,} turns"):
             sl.fork_at(synced, *ids, turns - 3)
@@ -113,7 +113,7 @@ def forks(count: Traced, root: Path) -> None:
 
 def heads(count: Traced, root: Path) -> None:
     """Whether somebody else wrote."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     for turns in (SHORT, LONG):
         at = sl.head(store, *log(store, turns))
         sl.ensure_head_or_fork(store, at)
@@ -124,7 +124,7 @@ def heads(count: Traced, root: Path) -> None:
 def restores(count: Traced, root: Path) -> None:
     """Reading it all: a restore, and a writer that resumes; then a fork near the end of the long log."""
     for turns in (SHORT, LONG):
-        store = sl.FsStore(root, durability="process")
+        store = sl.FsStore(root, durability="process", feed=False)
         ids = log(store, turns)
         with count(f"restore, {turns:,} turns"):
             sl.restore(store, *ids)
@@ -140,7 +140,7 @@ def restores(count: Traced, root: Path) -> None:
 
 def lists(count: Traced, root: Path) -> None:
     """Lists of a hundred: no look at any one of them."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     session_id, _ = sl.create_segment(store)
     for _ in range(99):
         sl.create_segment(store)
@@ -154,7 +154,7 @@ def lists(count: Traced, root: Path) -> None:
 
 def follows(count: Traced, root: Path) -> None:
     """A follower that finds nothing, then a line, then another one at once."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     ids = log(store, LONG)
     asked = 0
 
@@ -179,7 +179,7 @@ def follows(count: Traced, root: Path) -> None:
 
 def memory(count: Traced, root: Path) -> None:
     """What a writer, a store and a follower keep of each of a thousand entries."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     ids = log(store, SHORT)
     with sl.SegmentWriter.resume(store, *ids) as writer:
         _kept(count, "writer.append", lambda: writer.append(SAID))
