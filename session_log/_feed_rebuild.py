@@ -25,6 +25,7 @@ from session_log._file_store import FsStore
 
 Progress = Callable[[int, int], None]
 _TAIL_BYTES: Final = 1 << 16
+_CREATED: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 class FeedReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,28 +112,31 @@ def _replace(root: str, old: int, since: int, found: _Found) -> FeedReport:
     replaced = identity.st_dev, identity.st_ino
     carried_at = len(replacing_header_line(0, replaced, 0, 0, whole=False)) + len(rebuilt)
     head = partial(replacing_header_line, now_ms(), replaced, since, carried_at)
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        try:
+        with _opened(temporary, _CREATED) as fd, _opened(temporary, os.O_WRONLY | os.O_APPEND) as end:
+            # From its first moment at the path it is locked: the next rebuilder waits until all is carried over.
+            fcntl.flock(fd, fcntl.LOCK_EX)
             _repair.write_all(fd, head(whole=False) + rebuilt)
-            carried, since = _carry(old, since, fd)
+            carried, since = _carry(old, since, end)
             os.fsync(fd)
             os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        appending = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            later, _ = _carry(old, since, appending)
-        finally:
-            os.close(appending)
-        os.pwrite(fd, head(whole=True), 0)
+            later, _ = _carry(old, since, end)
+            os.pwrite(fd, head(whole=True), 0)
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # gone, when it was moved
+            os.unlink(temporary)
     return FeedReport(
         sessions=found.sessions, lines=len(found.events), carried=carried + later, damaged=tuple(found.damaged)
     )
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _line_of(event: FeedEvent) -> bytes:

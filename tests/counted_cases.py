@@ -9,23 +9,27 @@ from pathlib import Path
 
 import session_log as sl
 from counted import Traced
+from session_log.feed import recent_sessions
 
 SHORT, LONG = 10, 10_000
 TS = 1_900_000_000_000
 SAID = sl.AssistantItem(ts=TS, item=sl.Message.assistant("Done."))
 ENDED = sl.TurnEnd(ts=TS, turn_count=1)
+FINISHED = sl.RunCompleted(ts=TS, interrupted=False, result="finished")
 TURN = (
     sl.encode_line(sl.UserInput(ts=TS, segments=(sl.TextInput("What comes next? " * 4),))),
     sl.encode_line(sl.AssistantItem(ts=TS, item=sl.Message.assistant("This, then that. " * 4))),
     sl.encode_line(ENDED).replace(b":1}", b":%d}"),
-    sl.encode_line(sl.RunCompleted(ts=TS, interrupted=False, result="finished")),
+    sl.encode_line(FINISHED),
 )
 REPETITIONS = 1_000
 
 
 def run(count: Traced, directory: Path) -> None:
     """Run every case, each in a root of its own."""
-    for number, case in enumerate((appends, functions, creations, forks, heads, restores, lists, follows, memory)):
+    for number, case in enumerate(
+        (appends, functions, creations, announcements, forks, heads, restores, lists, follows, memory)
+    ):
         root = directory / str(number)
         root.mkdir()
         case(count, root)
@@ -90,6 +94,30 @@ def creations(count: Traced, root: Path) -> None:
             sl.create_segment(store)
         with count(f"create_segment, {durability}"):
             sl.create_segment(store)
+
+
+def announcements(count: Traced, root: Path) -> None:
+    """What a feed adds: to a run's end, to a new session; a reader looks from its end."""
+    store = sl.FsStore(root / "fed", durability="process")
+    with count("create_segment, process: first of a root with a feed"):
+        sl.create_segment(store)
+    with count("create_segment, process, with a feed"):
+        ids = sl.create_segment(store)
+    with sl.SegmentWriter.resume(store, *ids) as writer:
+        writer.append(FINISHED)
+        with count("process, shared: end of a run, with a feed"):
+            writer.append(FINISHED)
+        count.clock.pause()
+        with count("process, shared: end of a run after a pause, with a feed"):
+            writer.append(FINISHED)
+        with count("process, shared: end of a turn, with a feed"):
+            writer.append(ENDED)
+    with count("recent_sessions, 2 sessions"):
+        recent_sessions(store)
+    for _ in range(LONG // 10):
+        sl.create_segment(store)
+    with count("recent_sessions, 1,002 sessions"):
+        recent_sessions(store)
 
 
 def forks(count: Traced, root: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,10 +190,8 @@ def test_a_watcher_in_another_process_sees_every_change_through_rebuilds(store: 
 
 def test_watching_costs_next_to_nothing_when_nothing_comes(store: sl.FsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The naps grow to ten milliseconds: a hundred looks a second, each of a few microseconds."""
-    from session_log import _feed_watch
-
     naps: list[float] = []
-    monkeypatch.setattr(_feed_watch.time, "sleep", naps.append)
+    monkeypatch.setattr(time, "sleep", naps.append)
     sl.create_segment(store)
 
     assert list(watch(store, stop=lambda: len(naps) >= 20)) == []
