@@ -1,6 +1,7 @@
 """Making the feed anew from the sessions, while others go on writing into the old one.
 
-What the old feed says from the beginning of the scan on is carried over: most of it before the new one takes its place,
+A line comes before what it announces: what the old feed said last, and the scan did not see, is kept. What it says from
+the beginning of the scan on is carried over: most of it before the new one takes its place,
 the rest after that. Who writes into the old one even later notices (:mod:`session_log._feed_file`). Until all is over
 the new feed says that it is not whole, so whoever is killed in between leaves a feed that readers do not trust.
 """
@@ -18,13 +19,24 @@ from session_log import _layout, _repair
 from session_log._clock import now_ms
 from session_log._committed import read_span
 from session_log._errors import StoreUnavailable
-from session_log._feed import GAP, FeedEvent, Gap, decode_feed_line, feed_line, rename_line, replacing_header_line
+from session_log._feed import (
+    GAP,
+    STARTS,
+    FeedEvent,
+    Gap,
+    decode_feed_line,
+    feed_line,
+    rename_line,
+    replacing_header_line,
+)
 from session_log._feed_file import feed_path, open_feed
 from session_log._feed_scan import scan_session
 from session_log._file_store import FsStore
 
 Progress = Callable[[int, int], None]
 _TAIL_BYTES: Final = 1 << 16
+_IN_FLIGHT_BYTES: Final = 1 << 20
+"""How far back in the old feed a line may be of something that has not happened yet: seven thousand lines."""
 _CREATED: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
@@ -55,6 +67,7 @@ def rebuild(store: FsStore, progress: Progress | None) -> FeedReport:
             since = _line_end(old)
             found = _Found()
             found.scan(store, progress)
+            found.add_announced(old, since)
             return _replace(root, old, since, found)
         finally:
             os.close(old)  # which frees the lock
@@ -78,7 +91,27 @@ class _Found:
                 self.damaged.append(session_id)
             if progress is not None:
                 progress(done, len(session_ids))
+
+    def add_announced(self, old: int, since: int) -> None:
+        """Add what the old feed announced and the scan did not see: it may have happened just behind its look."""
+        shown = {_what(event): event.ts for event in self.events}
+        seen: set[tuple[str | None, ...]] = set()
+        start = max(0, since - _IN_FLIGHT_BYTES)
+        for line in reversed(read_span(old, start, since).split(b"\n")[bool(start) : -1]):
+            event = decode_feed_line(line)
+            if not isinstance(event, FeedEvent) or (event.session_id,) in seen or _what(event) in seen:
+                continue
+            # of each the last line counts; behind a delete nothing that was said of the session before
+            seen.add((event.session_id,) if event.kind == "delete" else _what(event))
+            if event.kind != "delete" and event.ts > shown.get(_what(event), -1):
+                self.events.append(event)
         self.events.sort(key=lambda event: event.ts)
+
+
+def _what(event: FeedEvent) -> tuple[str | None, ...]:
+    """Return what an event is the last of."""
+    of = "start" if event.kind in STARTS else "archive" if event.kind == "unarchive" else event.kind
+    return event.session_id, event.segment_id, of
 
 
 def _locked(root: str) -> int:
