@@ -1,9 +1,9 @@
 """Making the feed anew from the sessions, while others go on writing into the old one.
 
 A line comes before what it announces: what the old feed said last, and the scan did not see, is kept. What it says from
-the beginning of the scan on is carried over: most of it before the new one takes its place,
-the rest after that. Who writes into the old one even later notices (:mod:`session_log._feed_file`). Until all is over
-the new feed says that it is not whole, so whoever is killed in between leaves a feed that readers do not trust.
+the beginning of the scan on is carried over when the new one has taken its place; who writes into the old one even
+later notices (:mod:`session_log._feed_file`). Until all is carried over the new feed says that it is not whole, so
+whoever is killed in between leaves a feed that readers do not trust.
 """
 
 import contextlib
@@ -150,17 +150,14 @@ def _replace(root: str, old: int, since: int, found: _Found) -> FeedReport:
             # From its first moment at the path it is locked: the next rebuilder waits until all is carried over.
             fcntl.flock(fd, fcntl.LOCK_EX)
             _repair.write_all(fd, head(whole=False) + rebuilt)
-            carried, since = _carry(old, since, end)
             os.fsync(fd)
             os.rename(temporary, path)
-            later, _ = _carry(old, since, end)
+            carried = _carry(old, since, end)
             os.pwrite(fd, head(whole=True), 0)
     finally:
         with contextlib.suppress(OSError):  # gone, when it was moved
             os.unlink(temporary)
-    return FeedReport(
-        sessions=found.sessions, lines=len(found.events), carried=carried + later, damaged=tuple(found.damaged)
-    )
+    return FeedReport(sessions=found.sessions, lines=len(found.events), carried=carried, damaged=tuple(found.damaged))
 
 
 @contextlib.contextmanager
@@ -178,8 +175,8 @@ def _line_of(event: FeedEvent) -> bytes:
     return feed_line(event.kind, event.ts, event.session_id, event.segment_id)
 
 
-def _carry(old: int, since: int, new: int) -> tuple[int, int]:
-    """Copy the whole lines of the old feed behind ``since``; return how many, and where they end.
+def _carry(old: int, since: int, new: int) -> int:
+    """Copy the whole lines of the old feed behind ``since``, and return how many.
 
     Of what is damaged there it stays known that something is missing.
     """
@@ -189,7 +186,7 @@ def _carry(old: int, since: int, new: int) -> tuple[int, int]:
     lines = [*_sound(data[:-1].split(b"\n") if data else ())]
     for line in lines:  # one by one: others append to the new one, too
         _write_line(new, line)
-    return len(lines), since + len(data)
+    return len(lines)
 
 
 def _sound(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,5 +81,26 @@ def test_a_watcher_goes_over_to_a_feed_that_was_begun_anew(store: sl.FsStore) ->
     with feed_file(store).open("wb"):
         pass
     made.append(sl.create_segment(store)[0])
+
+    assert [event.session_id for event in watcher] == made
+
+
+def test_what_came_between_the_last_read_and_the_replacement_is_returned(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old feed is read once more after it was seen to be replaced."""
+    sl.create_segment(store)
+    watcher = watch(store, stop=lambda: True)
+    made: list[str] = []
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        if not made and path == str(feed_file(store)):
+            made.append("")
+            made[0] = sl.create_segment(store)[0]
+            reindex(store)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
 
     assert [event.session_id for event in watcher] == made
