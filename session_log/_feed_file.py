@@ -28,6 +28,8 @@ FEED_NAME: Final = "feed.jsonl"
 LOOK_S: Final = 1.0
 """How often it is looked whether the feed is still at its path: for one that is renamed, which (2) does not notice. And
 how long after a failure it is not tried again."""
+_RETRIES: Final = 100
+"""How often a line is written again because the feed was replaced meanwhile; each time, somebody made it anew."""
 _write, _fstat, _monotonic = os.write, os.fstat, time.monotonic
 
 
@@ -141,13 +143,14 @@ class FeedFile:
                 if self._fd < 0:  # failed a moment ago
                     self._missed()
                     return
-                if self._prefix:
-                    self._put(self._prefix)
-                    self._prefix = b""
-                self._put(line)
-                if _fstat(self._fd).st_nlink != self._links and self._look():
-                    self._put(self._prefix + line)
-                    self._prefix = b""
+                for _ in range(_RETRIES):
+                    if self._prefix:
+                        self._put(self._prefix)
+                        self._prefix = b""
+                    self._put(line)
+                    if _fstat(self._fd).st_nlink == self._links or not self._look():
+                        return
+                raise StoreUnavailable(feed_path(self._root), "is replaced again and again")
             except (OSError, SessionLogError) as exc:
                 self._failed(exc)
 

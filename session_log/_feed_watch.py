@@ -16,6 +16,8 @@ _FIRST_NAP_S: Final = 0.0005
 _LAST_NAP_S: Final = 0.01
 _BLOCK_BYTES: Final = 1 << 18
 """How much is read at once; and how far back in a feed that was replaced it is known what was returned of it."""
+_SLACK_MS: Final = 60_000
+"""How much earlier than a line before it a line may say that it is: each is of another process, and of a moment ago."""
 
 
 class FeedFollower:
@@ -116,4 +118,4 @@ class FeedFollower:
         if header is not None and header.replaced not in {old.identity, (0, 0)}:
             # Another was in between: what it carried over is not known, what it said is there by time.
             times = (found.ts for found in map(decode_feed_line, lines) if isinstance(found, FeedEvent))
-            self._since_ts = max(times, default=0)
+            self._since_ts = max(times, default=0) - _SLACK_MS

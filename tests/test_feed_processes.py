@@ -171,7 +171,7 @@ def test_killed_writers_leave_nothing_on_file_that_is_not_in_the_feed(store: sl.
 
 
 def test_a_watcher_in_another_process_sees_every_change_through_rebuilds(store: sl.FsStore) -> None:
-    """Every session's events come, in their order; none is missing, though the feed is replaced again and again."""
+    """None of the events of a session is missing, though the feed is replaced again and again."""
     rounds = 30
     with processes(store.root, [WATCHES, *[WRITES] * PROCESSES, REBUILDS], rounds) as found:
         made = {session_id for one in found[1:-1] for session_id in one.said()}
@@ -183,9 +183,8 @@ def test_a_watcher_in_another_process_sees_every_change_through_rebuilds(store: 
     for kind, session_id, *_ in events:
         seen.setdefault(session_id, []).append(kind)
     assert seen.keys() == made
-    whole = ["create", "run_end", "rename", "fork", "run_end"]
-    assert {tuple(dict.fromkeys(kinds)) for kinds in seen.values()} == {tuple(dict.fromkeys(whole))}
-    assert all(len(kinds) >= len(whole) for kinds in seen.values())
+    assert {frozenset(kinds) for kinds in seen.values()} == {frozenset(("create", "run_end", "rename", "fork"))}
+    assert all(kinds[0] == "create" and kinds.count("run_end") >= 2 for kinds in seen.values())
 
 
 def test_watching_costs_next_to_nothing_when_nothing_comes(store: sl.FsStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,34 @@ def test_what_is_said_just_before_and_just_behind_the_move_is_in_the_new_feed(
     assert not recent_sessions(store).scanned
 
 
+def test_a_line_is_written_again_until_it_is_in_the_feed_at_the_path(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed may be replaced again just before the line is written the second time; who is never done gives up."""
+    _no_clock(monkeypatch)
+    session_id = sl.create_segment(store)[0]
+    assert store.feed is not None
+    for times in (1, 2, 5):
+        left = [times]
+
+        def replaced_first(fd: int, data: bytes) -> int:
+            if left[0]:  # noqa: B023
+                left[0] -= 1  # noqa: B023
+                reindex(sl.FsStore(store.root, durability="process", feed=False))
+            return os.write(fd, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_feed_file, "_write", replaced_first)
+            store.feed.announce("run_end", times, session_id, session_id)
+        assert feed_lines(store)[-1]["ts"] == times
+
+    left = [1_000]
+    with monkeypatch.context() as patch:
+        patch.setattr(_feed_file, "_write", replaced_first)
+        with pytest.warns(RuntimeWarning, match="again and again"):
+            store.feed.announce("run_end", 9, session_id, session_id)
+
+
 def test_what_is_said_while_the_sessions_are_read_is_carried_over(store: sl.FsStore) -> None:
     """Each line once: of what began before its session was read, and of what came behind that."""
     writers = [sl.SegmentWriter.create(store) for _ in range(3)]
