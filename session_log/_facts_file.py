@@ -19,6 +19,7 @@ from session_log._facts import (
     line_of,
 )
 from session_log._facts_fold import Folding, decode_facts_line
+from session_log._feed import fact_lines
 from session_log._file_store import FsStore
 from session_log._frame import committed_length
 from session_log._ids import parse_id
@@ -156,6 +157,9 @@ class FactsFile:
             self._begin(store)
             line = {"kind": kind, "ts": max(now_ms(), self._folding.updated_ts), **fields}
             data = line_of(kind, line["ts"], fields)
+            if store.feed is not None:
+                for said in fact_lines(self._session_id, kind, line["ts"], fields, archived=self._folding.archived):
+                    store.feed.write(said)
             _, size = store.append_data((self._session_id, FACTS_NAME), data, 1, final=final)
             if size - len(data) == self._size:
                 if "custom" in fields and fields["custom"] is not None:

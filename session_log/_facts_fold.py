@@ -43,6 +43,11 @@ class Folding:
         self._created_ts: int | None = None
         self.updated_ts = 0
 
+    @property
+    def archived(self) -> bool:
+        """Tell whether the session is archived now."""
+        return self._known.get("status") == ARCHIVED
+
     def apply(self, line: Mapping[str, Any]) -> None:
         """Fold one decoded line; kinds that are not known change nothing but the time.
 

@@ -18,6 +18,7 @@ from session_log import _layout, _mend, _trash, blobs
 from session_log._at_fork import renew_after_fork
 from session_log._blob_content import Payload
 from session_log._blob_ref import BlobRef
+from session_log._clock import now_ms
 from session_log._compression import COMPRESS_ABOVE_BYTES, Method, compression
 from session_log._errors import (
     CallerError,
@@ -27,6 +28,8 @@ from session_log._errors import (
     UnsafePath,
     WriterClosed,
 )
+from session_log._feed_file import FeedFile, RunEnds
+from session_log._feed_reader import sessions_in_feed
 from session_log._file_reader import FileReader
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -63,6 +66,7 @@ class FsStore(FileReader):
     ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a
     power cut, from the end of each turn or run on), ``"power"`` (a power cut, each append). ``compress_blobs``: how
     to keep blobs of more than ``compress_above`` bytes that get smaller by it, ``"zlib"`` or ``"zstd"``.
+    ``feed``: say in ``feed.jsonl`` which session changed (:mod:`session_log.feed`).
 
     Raises:
         CallerError: an argument is no such thing, or the package for zstd is not there.
@@ -73,6 +77,7 @@ class FsStore(FileReader):
         root: str | os.PathLike[str] | None = None,
         *,
         durability: Durability = "turn",
+        feed: bool = True,
         compress_blobs: Method | None = None,
         compress_above: int = COMPRESS_ABOVE_BYTES,
     ) -> None:
@@ -89,6 +94,7 @@ class FsStore(FileReader):
         self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
         self._lock = threading.RLock()
         self._synced: set[str] = set()
+        self.feed: FeedFile | None = FeedFile(self._root) if feed else None
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
@@ -135,6 +141,8 @@ class FsStore(FileReader):
             if not _layout.make_folder(folder, durable=durable) and durable:
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
+        if self.feed is not None:
+            self.feed.announce_start(*key, data[: data.index(b"\n")])
         create_whole(self._path(*key), data, durable=durable)
 
     def append(
@@ -184,9 +192,9 @@ class FsStore(FileReader):
 
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
-        return SegmentFile(
-            self._path(parse_id(session_id), parse_id(segment_id)), durability=self.durability, position=position
-        )
+        key = parse_id(session_id), parse_id(segment_id)
+        file = SegmentFile(self._path(*key), durability=self.durability, position=position)
+        return file if self.feed is None else _announced(file, self.feed, key)
 
     def settle(self, session_id: str, segment_id: str) -> None:
         """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
@@ -227,6 +235,8 @@ class FsStore(FileReader):
         folder = str(self.root / session_id)
         os.close(_layout.open_folder(folder))
         self.let_go(session_id)
+        if self.feed is not None:
+            self.feed.announce("delete", now_ms(), session_id)
         move_to_trash(self._root, session_id, durable=self.durability != "process")
 
     def let_go(self, session_id: str) -> None:
@@ -287,6 +297,17 @@ class FsStore(FileReader):
             for files in (self._files, self._traces):
                 while files:
                     files.popitem()[1].release()
+        if self.feed is not None:
+            self.feed.close()
+
+    def lookup_session_of(self, segment_id: str) -> str | None:
+        """Return the session that holds the segment, or None; what the feed does not know is looked for in folders."""
+        segment_id = parse_id(segment_id)
+        for session_id in sessions_in_feed(self._root, segment_id):
+            with contextlib.suppress(StoreUnavailable):
+                if self.exists(session_id, segment_id):
+                    return session_id
+        return super().lookup_session_of(segment_id)
 
     # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -301,6 +322,8 @@ class FsStore(FileReader):
                 file = SegmentFile(self._trace_path(*key), durability="process", create=True)
             else:
                 file = SegmentFile(self._path(*key), durability=self.durability)
+                if self.feed is not None:
+                    _announced(file, self.feed, key)
             files[key] = file
             while len(files) > MAX_OPEN_FILES:
                 files.popitem(last=False)[1].release()
@@ -351,6 +374,12 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
+
+
+def _announced(file: SegmentFile, feed: FeedFile, key: Key) -> SegmentFile:
+    """Have the ends of runs announced before they are appended."""
+    file.announce, file.in_turns = RunEnds(feed, *key), True
+    return file
 
 
 def _joined(lines: Sequence[bytes]) -> tuple[bytes, int, bool]:

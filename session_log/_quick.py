@@ -11,25 +11,30 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from session_log._check import PLAIN
 from session_log._codec import encode_with_newlines
-from session_log._entries import LogEntry
+from session_log._entries import LogEntry, RunCompleted, RunErrored
 from session_log._errors import SessionLogError, StoreUnavailable
 from session_log._frame import MAX_LINE_BYTES
 from session_log._held_file import EXCLUSIVE, UNLOCK
 from session_log._recorder import FINAL, Recorder
 from session_log._segment_file import UNTOUCHED_S, SegmentFile
 
+_ANNOUNCED: Final[frozenset[type]] = frozenset((RunCompleted, RunErrored))
+"""What a store with a feed says in it, too."""
 _flock, _lseek, _write, _monotonic = fcntl.flock, os.lseek, os.write, time.monotonic
 
 
 def quick_checks(file: SegmentFile | None) -> Mapping[type, Callable[[Any], bool]]:
-    """Return how to tell that an entry may go the quick way: none that is to be synced, none without a file."""
+    """Return how to tell that an entry may go the quick way: none that is synced or announced, none without a file."""
     if file is None or file.durability == "power":
         return {}
-    return PLAIN if file.durability == "process" else {kind: PLAIN[kind] for kind in PLAIN.keys() - FINAL}
+    if file.durability == "process" and file.announce is None:
+        return PLAIN
+    slow = _ANNOUNCED if file.durability == "process" else FINAL
+    return {kind: PLAIN[kind] for kind in PLAIN.keys() - slow}
 
 
 def release_if_owned(lock: "threading.RLock") -> None:

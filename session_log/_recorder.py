@@ -87,7 +87,7 @@ class Recorder(Recorded):
         else:
             grip = StoreAppender(self._store, self._session_id, self._segment_id)
         self._appender: Appender = grip
-        self._in_turns = getattr(grip, "durability", "turn") == "turn"  # whether it matters that a turn ends
+        self._in_turns = getattr(grip, "in_turns", True)  # whether it matters that a turn ends
         self._append = getattr(grip, "append_alone", grip.append)  # the lock of this object keeps other threads off
         if self._exclusive:
             try:

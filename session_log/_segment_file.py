@@ -45,9 +45,10 @@ class SegmentFile(HeldFile):
     """A segment file open for appending. Safe for threads; opened at the first append, and again after ``os.fork``.
 
     ``position`` is (entries, bytes) after the last append or look; ``exclusive`` keeps the lock in between.
+    ``announce`` is called with what ends a turn or run, before it is appended; ``in_turns``: it matters what does.
     """
 
-    __slots__ = ("_always", "_final", "durability", "look_again", "position")
+    __slots__ = ("_always", "_final", "announce", "durability", "in_turns", "look_again", "position")
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class SegmentFile(HeldFile):
         self._always = durability == "power"
         self._final = durability != "process"
         self.look_again = 0.0
+        self.announce: Callable[[bytes], None] | None = None
+        self.in_turns = durability == "turn"
 
     def _opened(self) -> None:
         self.trusted_until = 0.0
@@ -104,13 +107,15 @@ class SegmentFile(HeldFile):
                     _repair.sync(self.fd)  # who wrote it may not have come so far
             return done
 
-    def append_alone(  # noqa: C901  one path, every step of which can fail in its own way
+    def append_alone(  # noqa: C901, PLR0912  one path, every step of which can fail in its own way
         self, data: bytes, count: int, expected: int | None = None, final: bool = False
     ) -> int:
         """Append, for a caller that keeps all others, signal handlers too, off this object. See :meth:`append`."""
         fd = self.fd
         if fd < 0:
             fd = self._open()
+        if final and self.announce is not None:
+            self.announce(data)
         held = self.held
         try:
             if not held:

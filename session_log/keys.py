@@ -13,7 +13,7 @@ sessions, a session never lacks its key, and no id is used twice.
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -133,7 +133,9 @@ def open_or_create(store: Store, key: str, state: SegmentStartState = SegmentSta
             facts = _find_surely(files, folder, key)
             if facts is None:
                 append(files, key, session_id)
-                _place(files, draft, session_id)
+                if files.feed is not None:
+                    files.feed.announce_start(session_id, segment_id, draft.first_line)
+                _place(files, draft.folder, session_id)
                 return session_id, segment_id, True
     return facts.session_id, leaf(files, facts), False
 
@@ -152,8 +154,13 @@ def leaf(store: FsStore, facts: SessionFacts, name: str = MAIN) -> str:
     return segments[0]
 
 
+class _Draft(NamedTuple):
+    folder: str
+    first_line: bytes
+
+
 @contextlib.contextmanager
-def _prepared(store: FsStore, key: str, session_id: str, segment_id: str, state: SegmentStartState) -> Iterator[str]:
+def _prepared(store: FsStore, key: str, session_id: str, segment_id: str, state: SegmentStartState) -> Iterator[_Draft]:
     """Write a session into a folder that no listing shows; what is not moved from there is removed."""
     start = framed_whole([prepare(start_entry(session_id, state))[0]])[0] + b"\n"
     ts = now_ms()
@@ -167,7 +174,7 @@ def _prepared(store: FsStore, key: str, session_id: str, segment_id: str, state:
             os.mkdir(draft, 0o700)
         for name, data in files.items():
             create_whole(f"{draft}/{name}{_layout.SEGMENT_SUFFIX}", data, durable=durable)
-        yield draft
+        yield _Draft(draft, start)
     finally:
         with contextlib.suppress(OSError):
             for name in files:

@@ -9,23 +9,27 @@ from pathlib import Path
 
 import session_log as sl
 from counted import Traced
+from session_log.feed import recent_sessions
 
 SHORT, LONG = 10, 10_000
 TS = 1_900_000_000_000
 SAID = sl.AssistantItem(ts=TS, item=sl.Message.assistant("Done."))
 ENDED = sl.TurnEnd(ts=TS, turn_count=1)
+FINISHED = sl.RunCompleted(ts=TS, interrupted=False, result="finished")
 TURN = (
     sl.encode_line(sl.UserInput(ts=TS, segments=(sl.TextInput("What comes next? " * 4),))),
     sl.encode_line(sl.AssistantItem(ts=TS, item=sl.Message.assistant("This, then that. " * 4))),
     sl.encode_line(ENDED).replace(b":1}", b":%d}"),
-    sl.encode_line(sl.RunCompleted(ts=TS, interrupted=False, result="finished")),
+    sl.encode_line(FINISHED),
 )
 REPETITIONS = 1_000
 
 
 def run(count: Traced, directory: Path) -> None:
     """Run every case, each in a root of its own."""
-    for number, case in enumerate((appends, functions, creations, forks, heads, restores, lists, follows, memory)):
+    for number, case in enumerate(
+        (appends, functions, creations, announcements, forks, heads, restores, lists, follows, memory)
+    ):
         root = directory / str(number)
         root.mkdir()
         case(count, root)
@@ -44,7 +48,7 @@ def appends(count: Traced, root: Path) -> None:
     """A writer, in each durability, with and without keeping the lock."""
     for durability in ("process", "turn", "power"):
         for exclusive in (False, True):
-            store = sl.FsStore(root, durability=durability)
+            store = sl.FsStore(root, durability=durability, feed=False)
             name = f"{durability}, {'exclusive' if exclusive else 'shared'}"
             with sl.SegmentWriter.resume(store, *log(store, SHORT), exclusive=exclusive) as writer:
                 _appends(count, name, writer)
@@ -66,7 +70,7 @@ def _appends(count: Traced, name: str, writer: sl.SegmentWriter) -> None:
 
 def functions(count: Traced, root: Path) -> None:
     """The free functions, which know no position: a store keeps the descriptor."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     for turns in (SHORT, LONG):
         ids = log(store, turns)
         for _ in range(2):
@@ -85,17 +89,41 @@ def functions(count: Traced, root: Path) -> None:
 def creations(count: Traced, root: Path) -> None:
     """A new session: the first of a store, and the next."""
     for durability in ("process", "turn"):
-        store = sl.FsStore(root / durability, durability=durability)
+        store = sl.FsStore(root / durability, durability=durability, feed=False)
         with count(f"create_segment, {durability}: first of a root"):
             sl.create_segment(store)
         with count(f"create_segment, {durability}"):
             sl.create_segment(store)
 
 
+def announcements(count: Traced, root: Path) -> None:
+    """What a feed adds: to a run's end, to a new session; a reader looks from its end."""
+    store = sl.FsStore(root / "fed", durability="process")
+    with count("create_segment, process: first of a root with a feed"):
+        sl.create_segment(store)
+    with count("create_segment, process, with a feed"):
+        ids = sl.create_segment(store)
+    with sl.SegmentWriter.resume(store, *ids) as writer:
+        writer.append(FINISHED)
+        with count("process, shared: end of a run, with a feed"):
+            writer.append(FINISHED)
+        count.clock.pause()
+        with count("process, shared: end of a run after a pause, with a feed"):
+            writer.append(FINISHED)
+        with count("process, shared: end of a turn, with a feed"):
+            writer.append(ENDED)
+    with count("recent_sessions, 2 sessions"):
+        recent_sessions(store)
+    for _ in range(LONG // 10):
+        sl.create_segment(store)
+    with count("recent_sessions, 1,002 sessions"):
+        recent_sessions(store)
+
+
 def forks(count: Traced, root: Path) -> None:
     """Forks by reference near the end, of a segment whose cuts are known."""
     for turns in (SHORT, LONG):
-        store = sl.FsStore(root, durability="process")
+        store = sl.FsStore(root, durability="process", feed=False)
         ids = log(store, turns)
         if turns == LONG:
             with count("first fork_at of a store"):
@@ -105,7 +133,7 @@ def forks(count: Traced, root: Path) -> None:
             sl.fork_at(store, *ids, turns - 3)
         with sl.SegmentWriter.resume(store, *ids) as writer, count(f"writer.fork_at, {turns:,} turns"):
             writer.fork_at(turns - 3)
-        synced = sl.FsStore(root, durability="turn")
+        synced = sl.FsStore(root, durability="turn", feed=False)
         sl.fork_at(synced, *ids, turns - 3)
         with count(f"fork_at, synced, {turns:,} turns"):
             sl.fork_at(synced, *ids, turns - 3)
@@ -113,7 +141,7 @@ def forks(count: Traced, root: Path) -> None:
 
 def heads(count: Traced, root: Path) -> None:
     """Whether somebody else wrote."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     for turns in (SHORT, LONG):
         at = sl.head(store, *log(store, turns))
         sl.ensure_head_or_fork(store, at)
@@ -124,7 +152,7 @@ def heads(count: Traced, root: Path) -> None:
 def restores(count: Traced, root: Path) -> None:
     """Reading it all: a restore, and a writer that resumes; then a fork near the end of the long log."""
     for turns in (SHORT, LONG):
-        store = sl.FsStore(root, durability="process")
+        store = sl.FsStore(root, durability="process", feed=False)
         ids = log(store, turns)
         with count(f"restore, {turns:,} turns"):
             sl.restore(store, *ids)
@@ -140,7 +168,7 @@ def restores(count: Traced, root: Path) -> None:
 
 def lists(count: Traced, root: Path) -> None:
     """Lists of a hundred: no look at any one of them."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     session_id, _ = sl.create_segment(store)
     for _ in range(99):
         sl.create_segment(store)
@@ -154,7 +182,7 @@ def lists(count: Traced, root: Path) -> None:
 
 def follows(count: Traced, root: Path) -> None:
     """A follower that finds nothing, then a line, then another one at once."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     ids = log(store, LONG)
     asked = 0
 
@@ -179,7 +207,7 @@ def follows(count: Traced, root: Path) -> None:
 
 def memory(count: Traced, root: Path) -> None:
     """What a writer, a store and a follower keep of each of a thousand entries."""
-    store = sl.FsStore(root, durability="process")
+    store = sl.FsStore(root, durability="process", feed=False)
     ids = log(store, SHORT)
     with sl.SegmentWriter.resume(store, *ids) as writer:
         _kept(count, "writer.append", lambda: writer.append(SAID))

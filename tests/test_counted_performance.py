@@ -53,6 +53,12 @@ FIRST_FORK = (
     f"stat {COUNTED} {BODY} {BLOCKS}close stat {HEADER} open open close stat pread close getrandom stat {FORKED}"
 )
 
+SAID_SO = "write stat"  # a line of the feed; is its file still the one with the name?
+BEGUN = (
+    f"open open stat getdents open stat getdents getdents close getdents close {MADE} open stat stat pread"  # a feed
+)
+FROM_ITS_END = "open stat pread pread"  # the feed: its header, then its last block
+
 BOUNDS = {
     "process, shared: first append": Bound(f"{OPENED} flock {LOOKED} flock", 26, 19, 0, 133, 0),
     "process, shared: append at once": Bound(f"flock {AT_ONCE} flock", 2, 9, 0, 133, 0),
@@ -96,6 +102,19 @@ BOUNDS = {
         f"getrandom getrandom stat stat mkdir {SYNCED} stat mkdir {SYNCED} {DURABLY_MADE}", 82, 163, 0, 247, 1
     ),
     "create_segment, turn": Bound(f"getrandom getrandom stat stat mkdir {SYNCED} {DURABLY_MADE}", 78, 158, 0, 247, 1),
+    "create_segment, process: first of a root with a feed": Bound(
+        f"getrandom getrandom stat stat mkdir stat mkdir {BEGUN} write stat {MADE}", 102, 185, 1, 442, 1
+    ),
+    "create_segment, process, with a feed": Bound(
+        f"getrandom getrandom stat stat mkdir {SAID_SO} {MADE}", 80, 159, 0, 388, 1
+    ),
+    "process, shared: end of a run, with a feed": Bound(f"{SAID_SO} flock {AT_ONCE} flock", 15, 28, 0, 226, 0),
+    "process, shared: end of a run after a pause, with a feed": Bound(
+        f"stat {SAID_SO} flock {LOOKED} flock", 17, 30, 0, 226, 0
+    ),
+    "process, shared: end of a turn, with a feed": Bound(f"flock {AT_ONCE} flock", 2, 9, 0, 54, 0),
+    "recent_sessions, 2 sessions": Bound(f"{FROM_ITS_END} {'stat ' * 4}close", 68, 76, 1_524, 0, 7),
+    "recent_sessions, 1,002 sessions": Bound(f"{FROM_ITS_END} {'stat ' * 40}close", 265, 323, 17_408, 0, 22),
     "fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 123, 98, 84, 446, 0),
     "writer.fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 125, 99, 84, 446, 0),
     "fork_at, synced, 10 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 149, 116, 84, 446, 0),

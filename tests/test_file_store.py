@@ -494,7 +494,7 @@ def test_listings_pass_over_foreign_names(tmp_path: Path) -> None:
 
 def test_any_spelling_of_an_id_is_one_file(tmp_path: Path) -> None:
     """F24: ids in paths are parsed and printed again: canonical, lower case."""
-    store = FsStore(tmp_path)
+    store = FsStore(tmp_path, feed=False)
     ids = new_session_id(), new_segment_id()
 
     store.create_segment(ids[0].upper(), uuid.UUID(ids[1]).hex, [start(ids)])
@@ -767,7 +767,7 @@ def descriptors(root: Path) -> list[str]:
 @ON_LINUX
 def test_descriptors_are_bounded(tmp_path: Path) -> None:
     """However many segments are appended to, MAX_OPEN_FILES stay open, the last used; the others are opened again."""
-    store = FsStore(tmp_path, durability="process")
+    store = FsStore(tmp_path, durability="process", feed=False)
     first = segment(store)
     every = [first, *(segment(store, session_id=first[0]) for _ in range(MAX_OPEN_FILES + 20))]
     for number, ids in enumerate(every):

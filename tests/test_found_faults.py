@@ -26,7 +26,7 @@ Ids = tuple[str, str]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[sl.FsStore]:
-    with sl.FsStore(tmp_path / "root", durability="process") as found:
+    with sl.FsStore(tmp_path / "root", durability="process", feed=False) as found:
         yield found
 
 

@@ -73,7 +73,7 @@ class Bench:
         return self._logs[turn_count]
 
     def _write_log(self, turn_count: int) -> Log:
-        store = FsStore(self.fresh_root("log"), durability="process")
+        store = FsStore(self.fresh_root("log"), durability="process", feed=False)
         session_id, segment_id = create_segment(store, SegmentStartState())
         templates = turn_lines(min(turn_count, DISTINCT_TURNS))
         for number in range(turn_count):

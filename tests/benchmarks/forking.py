@@ -91,7 +91,7 @@ def _writer(log: Log) -> SegmentWriter:
 
 def _forking_cold(log: Log) -> Callable[[int], float]:
     def side(_: int) -> float:
-        store = FsStore(log.store.root, durability="process")
+        store = FsStore(log.store.root, durability="process", feed=False)
         try:
             return timed(partial(_fork_in, store, log))
         finally:

@@ -65,7 +65,7 @@ class Place:
     @cached_property
     def synced(self) -> FsStore:
         """The same store, with the default durability."""
-        return FsStore(self.store.root)
+        return FsStore(self.store.root, feed=False)
 
     @cached_property
     def head(self) -> Head:
@@ -114,7 +114,7 @@ def log_of(bench: Bench, turns: int) -> Place:
 
 def population_of(bench: Bench, sessions: int) -> Place:
     """Return a store of so many sessions, each of one turn; some are read back to see that they are sessions."""
-    store = FsStore(bench.fresh_root("population"), durability="process")
+    store = FsStore(bench.fresh_root("population"), durability="process", feed=False)
     ids = populate(Path(store.root), sessions)
     chosen = [ids[0], *random.Random(SEED).sample(ids[1:], CHOSEN - 1)]
     for session_id, segment_id in chosen:
@@ -199,7 +199,7 @@ def _synced_fork(place: Place, number: int) -> object:
 
 
 def _first_fork(place: Place, number: int) -> object:
-    with FsStore(place.store.root, durability="process") as store:
+    with FsStore(place.store.root, durability="process", feed=False) as store:
         return fork_at(store, place.session_id, place.segment_id, place.size - TURNS_FROM_THE_END)
 
 

@@ -43,7 +43,7 @@ def append(bench: Bench) -> list[Row]:
     rounds = bench.rounds(150)
     lines = rounds_of_lines(rounds, TURNS_A_ROUND)
     root = bench.fresh_root("append")
-    store = FsStore(root / "store", durability="process")
+    store = FsStore(root / "store", durability="process", feed=False)
     free = partial(append_entry, store, *create_segment(store, SegmentStartState()))
     with (
         grown_heap(),
@@ -80,7 +80,7 @@ def _append_paced(bench: Bench) -> Row:
     rounds = bench.rounds(200)
     turns = rounds_of_lines(rounds, 1)
     root = bench.fresh_root("append-paced")
-    store = FsStore(root / "store", durability="process")
+    store = FsStore(root / "store", durability="process", feed=False)
     with grown_heap(), _appending(root / "limit") as fd, SegmentWriter.create(store) as writer:
 
         def limit_side(number: int) -> float:
@@ -115,7 +115,7 @@ def batch(bench: Bench) -> list[Row]:
     rounds = bench.rounds(500)
     turns = rounds_of_lines(rounds, 1)
     root = bench.fresh_root("batch")
-    store = FsStore(root / "store", durability="process")
+    store = FsStore(root / "store", durability="process", feed=False)
     with (
         grown_heap(),
         _appending(root / "limit") as fd,
@@ -145,7 +145,7 @@ def durable(bench: Bench) -> list[Row]:
     rounds = bench.rounds(500)
     turns = rounds_of_lines(rounds, 1)
     root = bench.fresh_root("durable")
-    store = FsStore(root / "store", durability="power")
+    store = FsStore(root / "store", durability="power", feed=False)
     with grown_heap(), _appending(root / "limit") as fd, SegmentWriter.create(store) as writer:
         limit, ours, encoding = interleave(
             [

@@ -43,8 +43,8 @@ class Stage:
     voices: list["Voice"] = field(default_factory=list)
 
     def store(self) -> sl.FsStore:
-        """Return another store on the root."""
-        return sl.FsStore(self.root, durability=self.durability)  # type: ignore[arg-type]
+        """Return another store on the root; without a feed, whose failures nobody is told (test_feed_writing.py)."""
+        return sl.FsStore(self.root, durability=self.durability, feed=False)  # type: ignore[arg-type]
 
     def act(self, what: str, act: Callable[[], T], then: Then[T] = lambda account, result: None) -> T:
         """Do something until it works, and enter what ``then`` makes of it into the account.
