@@ -86,4 +86,5 @@ def shaped(shape: Callable[[LogEntry], LogEntry] | None, domain: str, value: Any
     entry = shape(Extension(ts=0, domain=domain, payload=value))
     if not isinstance(entry, Extension):
         raise InvalidEntry("$.payload", f"was made a {type(entry).__name__} by what shapes the writer's entries")
-    return entry.payload
+    payload = entry.payload
+    return from_raw(bytes(payload)) if isinstance(payload, msgspec.Raw) else payload

@@ -290,7 +290,7 @@ def test_the_limits_on_the_format_page_are_those_of_the_code() -> None:
         for name, number in zip(re.findall(r"`(\w+)`", names), numbers.split(","), strict=True)
     }
 
-    assert len(named) == 8
+    assert len(named) == 9
     assert named == {name: getattr(session_log, name) for name in named}
 
 

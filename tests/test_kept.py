@@ -26,6 +26,7 @@ from session_log.checkpoints import (
     restore_checkpoint,
     save_checkpoint,
 )
+from session_log.redaction import redact_secrets
 from session_log.requests import RequestLog, list_requests, read_prompt, read_response
 
 LARGE = ["x" * 9000]
@@ -77,6 +78,24 @@ def shape(entry: sl.LogEntry) -> sl.LogEntry:
     if isinstance(entry, sl.Extension):
         return msgspec.structs.replace(entry, payload=redacted(entry.payload))
     return entry
+
+
+def test_secrets_are_in_no_part_prompt_or_response(fs: sl.FsStore) -> None:
+    """Large or small: a blob is on file as a line is."""
+    with sl.SegmentWriter.create(fs, trace=True, redact=redact_secrets) as writer:
+        for size in (1, 2000):
+            secret = "psql postgres://ann:hunter2@db/x" + " " * size
+            save_checkpoint(writer, secret[:5], {"said": [secret]})
+            RequestLog(writer).record(
+                "m", [{"role": "user", "content": secret}], response={"text": secret}, error=secret
+            )
+
+    data = [path.read_bytes() for path in fs.root.rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in found for found in data)
+    assert sum(b"[redacted: password]" in found for found in data) == 3  # segment, trace, blob
+    assert load_checkpoint(fs, writer.session_id, writer.segment_id).parts == {
+        "state": {"said": ["psql postgres://ann:[redacted: password]@db/x" + " " * 2000]}
+    }
 
 
 def test_what_shapes_the_writer_s_entries_shapes_parts_prompts_and_responses(fs: sl.FsStore) -> None:
