@@ -61,9 +61,9 @@ def place(writer: sl.SegmentWriter) -> tuple[str, str]:
     return writer.session_id, writer.segment_id
 
 
-def blobs(root: Path) -> list[tuple[str, int, int]]:
-    """Every file below ``blobs``, with its inode and when it was written."""
-    return sorted((path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in root.glob("blobs/*/*"))
+def blobs(root: Path) -> list[tuple[str, int]]:
+    """Every file below ``blobs``, with its inode: written again, it would be another."""
+    return sorted((path.name, path.stat().st_ino) for path in root.glob("blobs/*/*"))
 
 
 # ── what comes back ────────────────────────────────────────────────────────────────────────────────────────────────

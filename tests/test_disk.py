@@ -21,7 +21,7 @@ from test_forks import Entries
 @given(tale=histories(max_turns=3), torn=st.binary(max_size=20))
 def test_every_line_is_in_one_kind(tmp_path_factory: pytest.TempPathFactory, tale: Entries, torn: bytes) -> None:
     """By kind, lines and bytes are those of the file; a torn end is in the file's bytes alone."""
-    store = sl.FsStore(tmp_path_factory.mktemp("r"), durability="process")
+    store = sl.FsStore(tmp_path_factory.mktemp("r"), durability="process", feed=False)
     segment_id = sl.new_segment_id()
     store.create_segment(SESSION_ID, segment_id, [sl.encode_line(entry) for entry in tale])
     path = store.segment_path(SESSION_ID, segment_id)

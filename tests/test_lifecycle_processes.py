@@ -247,7 +247,7 @@ print("done")
             end(process)
 
         assert store.list_sessions() == []
-        assert os.listdir(store.root) == ["trash"]
+        assert sorted(os.listdir(store.root)) == ["feed.jsonl", "trash"]
 
 
 FULL = """
