@@ -14,6 +14,7 @@ from session_log.importers._shapes import (
     take_block_text,
     text_field,
     tokens,
+    word,
 )
 from session_log.importers._steps import Drifted, Put, Step, Used
 
@@ -34,9 +35,9 @@ def steps_of(value: dict[str, Any], hints: Hints) -> list[Step]:
     Raises:
         Drifted: it has no role, or its content is neither text nor a list.
     """
-    role = value.get("role")
+    role = word(value, "role")
     if role not in {"user", "assistant", "system"}:
-        raise Drifted(f"a message of the role {role!r:.80}")
+        raise Drifted(f"a message of the role {value.get('role')!r:.80}")
     if "content" not in value:
         raise Drifted("a message without content")
     blocks = blocks_of(value["content"])
@@ -69,10 +70,10 @@ def _item(block: Any, at: int, hints: Hints) -> list[Item] | None:
     """Take the items of a block that is no text; None if it is of a kind we do not know."""
     if not isinstance(block, dict):
         return None
-    kind = block.get("type")
+    kind = word(block, "type")
     if kind in {"tool_use", "server_tool_use", "mcp_tool_use"} and isinstance(block.get("name"), str):
         return [_call(block, at, hints)]
-    if isinstance(kind, str) and kind.endswith("tool_result"):
+    if kind.endswith("tool_result"):
         return [_result(block, hints)]
     if kind == "thinking" and isinstance(block.get("thinking"), str):
         del block["type"]

@@ -20,6 +20,7 @@ from session_log.importers._shapes import (
     take_time,
     text_field,
     tokens,
+    word,
 )
 from session_log.importers._steps import LAST, Configured, Drifted, Node, Prompted, Put, Step, Used
 
@@ -92,12 +93,12 @@ class OpenAiReader(Reader):
         """Return what an element means."""
         warnings: list[str] = []
         ts = take_time(value, "created_at", "created", "timestamp")
-        kind = value.get("type")
-        if value.get("role") in _ROLES and kind in {None, "message"}:
+        kind = word(value, "type")
+        if word(value, "role") in _ROLES and ("type" not in value or kind == "message"):
             name, steps = str(value["role"]), self._message(value, line, warnings)
         elif "role" in value:
             raise Drifted(f"a message of the role {value['role']!r:.80}")
-        elif isinstance(kind, str):
+        elif kind:
             name = kind
             steps = _responses.steps_of(value, line, self._calls, warnings) or []
         else:

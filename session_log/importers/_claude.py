@@ -11,7 +11,7 @@ from session_log import ToolCall, ToolResult
 from session_log.importers._blocks import Hints, steps_of, used
 from session_log.importers._reader import Reader
 from session_log.importers._responses import Calls, items_of
-from session_log.importers._shapes import Sticky, json_text, take_time, text_field
+from session_log.importers._shapes import Sticky, json_text, take_time, text_field, word
 from session_log.importers._steps import LAST, Compacted, Drifted, Node, Put, Said, Step
 
 _TITLES = {"summary": ("summary", 1), "ai-title": ("aiTitle", 2), "custom-title": ("customTitle", 3)}
@@ -99,7 +99,7 @@ class ClaudeReader(Reader):
         logical = text_field(value, "logicalParentUuid")
         if logical is not None:
             return logical
-        if "parentUuid" not in value or value.get("type") not in {"user", "assistant"} or not self._linked:
+        if "parentUuid" not in value or word(value, "type") not in {"user", "assistant"} or not self._linked:
             return LAST
         return None
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from session_log import Item, Message, RequestConfig, TextInput
 from session_log.importers._reader import Reader
 from session_log.importers._responses import CALLS, RESULTS, Calls, items_of, steps_of, take_message_text
-from session_log.importers._shapes import Sticky, message, said, take_text, take_time, text_field, tokens
+from session_log.importers._shapes import Sticky, message, said, take_text, take_time, text_field, tokens, word
 from session_log.importers._steps import (
     Compacted,
     Configured,
@@ -81,9 +81,14 @@ class CodexReader(Reader):
     def _bare(self, line: int, value: dict[str, Any]) -> Node:
         """Read a record without an envelope: an item of the first versions, or their header."""
         ts = take_time(value, "timestamp", "created_at")
-        kind = value.get("type")
+        kind = word(value, "type")
         warnings: list[str] = []
-        if kind is None and "role" not in value and isinstance(value.get("id"), str) and "record_type" not in value:
+        if (
+            "type" not in value
+            and "role" not in value
+            and isinstance(value.get("id"), str)
+            and "record_type" not in value
+        ):
             return Node(line=line, kind="session_meta", steps=tuple(self._meta(value)), ts=ts, rest=value or None)
         name = str(kind or value.get("record_type") or value.get("role"))
         if kind == "function_result":
@@ -164,7 +169,7 @@ class CodexReader(Reader):
         return [Compacted(tuple(Message.user(text) for text in [*self._inputs, summary]))]
 
     def _event(self, payload: dict[str, Any]) -> list[Step]:
-        kind = payload.get("type")
+        kind = word(payload, "type")
         if kind == "token_count":
             return self._tokens(payload.get("info"))
         if kind == "thread_rolled_back":

@@ -58,7 +58,7 @@ def detect(data: bytes, where: str) -> str:
 def _votes(value: dict[str, Any]) -> list[tuple[str, int]]:
     kind, found = value.get("type"), []
     kind = kind if isinstance(kind, str) else ""
-    if value.get("kind") in _KINDS and "ts" in value:
+    if isinstance(value.get("kind"), str) and value["kind"] in _KINDS and "ts" in value:
         found.append(("session-log", 10 if value["kind"] == "segment_start" else 2))
     if "trajectory" in value or ("history" in value and "info" in value):
         found.append(("swe-agent", 10))
@@ -66,8 +66,10 @@ def _votes(value: dict[str, Any]) -> list[tuple[str, int]]:
         found.append(("codex", 4 if kind in _CODEX else 1))
     elif kind in _ITEMS and "timestamp" not in value:
         found.append(("codex" if "created_at" in value else "openai", 2))
-    elif kind in _ITEMS or value.get("record_type") is not None or {"instructions", "git", "timestamp"} <= value.keys():
-        found.append(("codex", 3))
+    elif kind in _ITEMS or value.get("record_type") is not None:
+        found.append(("codex", 5))
+    elif {"id", "instructions", "timestamp"} <= value.keys() and not kind:  # the header of its first versions
+        found.append(("codex", 20))
     if _CLAUDE & value.keys():
         found.append(("claude", 3))
     elif kind in _PI or (kind == "session" and "id" in value):
@@ -110,7 +112,8 @@ def _message_votes(value: dict[str, Any]) -> list[tuple[str, int]]:
             kinds.add(block["type"])
     if kinds & {"tool_use", "tool_result", "thinking", "redacted_thinking", "document"} or "stop_reason" in value:
         return [("anthropic", 5)]
-    if value["role"] in {"tool", "developer", "system", "function"} or "tool_calls" in value:
+    role = value["role"] if isinstance(value["role"], str) else ""
+    if role in {"tool", "developer", "system", "function"} or "tool_calls" in value:
         return [("openai", 3)]
     openai = bool(kinds & {"input_text", "output_text", "image_url", "refusal"}) or value.get("type") == "message"
     return [("openai", 3 if openai else 1), ("anthropic", 1 if "image" not in kinds else 4)]

@@ -78,9 +78,10 @@ class Draft:
 
     def mark(self, *, said: bool = False) -> None:
         """Remember this place."""
-        self.marks.append(self._here(said=said))
+        self.marks.append(self.here(said=said))
 
-    def _here(self, *, said: bool = False) -> Mark:
+    def here(self, *, said: bool = False) -> Mark:
+        """Return the place behind the last line."""
         return Mark(
             len(self.lines),
             self.byte_offset,
@@ -172,6 +173,7 @@ class Draft:
 
     def _configure(self, config: RequestConfig, ts: int) -> None:
         if config != self.config:
+            self.settle()  # a branch that goes on from before it must not inherit it with the end of the turn
             self.config = config
             self.write(encode_line(ConfigChanged(ts=ts, config=config)))
 
@@ -201,7 +203,10 @@ class Draft:
     def close(self) -> None:
         """End the turn, if one is open, and the run with it."""
         if not self.turn_open:
+            late, at = bool(self._usage), len(self.marks) - 1
             self.flush()
+            if late and at in self.closed and self.closed[at].config == self.config:
+                self.closed[at] = self.here(said=self.marks[-1].said)  # it belongs to the turn before
             return
         self.turn_count += 1
         self.turn_open = self.answered = self.unanswered = False
@@ -212,7 +217,7 @@ class Draft:
         else:
             self.write(encode_line(RunErrored(ts=self.ts, interrupted=True, message=self._error)))
             self._error = None
-        self.closed[len(self.marks) - 1] = self._here(said=self.marks[-1].said)
+        self.closed[len(self.marks) - 1] = self.here(said=self.marks[-1].said)
 
     def flush(self) -> None:
         """Write the usage that waits for the end of its turn."""
@@ -222,7 +227,7 @@ class Draft:
 
     def settle(self) -> None:
         """End what has come to an end when the source ends: a turn that was answered, without open calls."""
-        if self.turn_open and (self.answered or self._error is not None) and not self.calls:
+        if not self.turn_open or ((self.answered or self._error is not None) and not self.calls):
             self.close()
         else:
             self.flush()

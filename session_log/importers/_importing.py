@@ -17,7 +17,7 @@ from session_log.importers._codex import CodexReader
 from session_log.importers._detect import FORMATS, detect
 from session_log.importers._documents import records_of
 from session_log.importers._draft import extension
-from session_log.importers._into import AlreadyImported, Ids, SourceChanged, alone, discard, missing, write
+from session_log.importers._into import AlreadyImported, Ids, Planned, SourceChanged, Target, alone, discard
 from session_log.importers._knowing import is_known, make_known
 from session_log.importers._pi import PiReader
 from session_log.importers._plan import SOURCE_DOMAIN, UPDATE_DOMAIN, Plan
@@ -84,8 +84,8 @@ class _Begun(msgspec.Struct, frozen=True):
     ends: tuple[_End, ...]
 
 
-class _Planned(msgspec.Struct, frozen=True):
-    lines: list[list[bytes]]
+class _Plan(msgspec.Struct, frozen=True):
+    segments: list[Planned]
     main: int
     facts: dict[str, str]
     tally: Tally
@@ -285,11 +285,11 @@ class _Import:
             planned = self._plan(begun.ends, begun.start.ts, begun.start.system_prompt, begun.start.config)
         except SourceChanged:
             raise known from None
-        there = [missing(self._store, self._ids, at, lines) for at, lines in enumerate(planned.lines)]
-        whole = [None if have is None else have - len(lines) for have, lines in zip(there, planned.lines, strict=True)]
-        if not any(whole) and is_known(self._store, self._ids.session_id):
+        target = Target(self._store, self._ids, planned.segments)
+        have = target.have()
+        if have is None or (target.whole(have) and is_known(self._store, self._ids.session_id)):
             raise known
-        added = None if None in whole else self._write(planned)
+        added = target.write()
         if added is None:
             raise known
         planned.tally.warn(0, "an import that was cut short was completed")
@@ -311,7 +311,7 @@ class _Import:
 
     # ── plan and write ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _plan(self, ends: tuple[_End, ...], ts: int, prompt: str | None, config: RequestConfig) -> _Planned:
+    def _plan(self, ends: tuple[_End, ...], ts: int, prompt: str | None, config: RequestConfig) -> _Plan:
         """Plan the source up to the last of ``ends``.
 
         Raises:
@@ -330,9 +330,7 @@ class _Import:
         self._reach(plan, waiting, tally)
         if waiting:
             raise self._changed(f"it has {tally.records} records, fewer than were imported before")
-        return _Planned(
-            [draft.lines for draft in plan.drafts], plan.main, reader.facts, tally, tuple(plan.drafts[plan.main].calls)
-        )
+        return _Plan(plan.segments(), plan.main, reader.facts, tally, tuple(plan.drafts[plan.main].calls))
 
     def _reach(self, plan: Plan, waiting: list[_End], tally: Tally) -> None:
         """Come to where the source ended once."""
@@ -363,7 +361,7 @@ class _Import:
             if self._progress is not None and self._seen % PROGRESS_EVERY == 0:
                 self._progress(self._seen, self._survey.records)
 
-    def _plan_own(self, ends: tuple[_End, ...], ts: int) -> _Planned:
+    def _plan_own(self, ends: tuple[_End, ...], ts: int) -> _Plan:
         if ends[-1].sha256 != self._survey.sha256:
             raise self._changed("what was imported before has changed")
         tally = Tally()
@@ -372,18 +370,17 @@ class _Import:
             raise Unreadable(self._source.name, 1, "holds no segment")
         ordered[0].lines.append(extension(SOURCE_DOMAIN, ends[0].payload, ordered[0].ts))
         lines = _own.lines_of(ordered, self._ids.session_id, self._ids.segment_id, ts)
-        return _Planned(lines, len(lines) - 1, {}, tally)
+        return _Plan([Planned(one) for one in lines], len(lines) - 1, {}, tally)
 
-    def _write(self, planned: _Planned) -> int | None:
-        def step() -> None:
-            if self._progress is not None:
-                self._progress(self._survey.records, self._survey.records)
+    def _write(self, planned: _Plan) -> int | None:
+        added = Target(self._store, self._ids, planned.segments).write()
+        if self._progress is not None:
+            self._progress(self._survey.records, self._survey.records)
+        return added
 
-        return write(self._store, self._ids, planned.lines, step)
-
-    def _report(self, planned: _Planned, added: int, *, created: bool) -> ImportReport:
+    def _report(self, planned: _Plan, added: int, *, created: bool) -> ImportReport:
         ids, tally, survey = self._ids, planned.tally, self._survey
-        segments = tuple(ids.segment_id(at) for at in range(len(planned.lines)))
+        segments = tuple(ids.segment_id(at) for at in range(len(planned.segments)))
         known = {"format": self._source.format, "source_id": survey.source_id, "main": segments[planned.main]}
         if isinstance(self._store, FsStore):
             owner = make_known(
@@ -409,6 +406,6 @@ class _Import:
         )
 
 
-def open_calls(planned: _Planned) -> tuple[Told, ...]:
+def open_calls(planned: _Plan) -> tuple[Told, ...]:
     """Return a warning for each call that has no result where the conversation ends."""
     return tuple(Told(0, f"the call {call_id!r:.80} has no result") for call_id in planned.open_calls)

@@ -9,11 +9,24 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
-from session_log import MAX_BATCH_BYTES, MAX_BATCH_LINES, CallerError, FsStore, NotFound, SegmentExists, Store
+import msgspec
+
+from session_log import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_LINES,
+    CallerError,
+    FsStore,
+    NotFound,
+    SegmentExists,
+    SegmentOrigin,
+    Store,
+    decode_line,
+    encode_line,
+)
 from session_log import StoreUnavailable as Unavailable
 from session_log.importers._shapes import LATEST_MS
 
@@ -62,62 +75,99 @@ class Ids:
         return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-def missing(store: Store, ids: Ids, index: int, lines: list[bytes]) -> int | None:
-    """Return how many of the planned lines a segment has; None if it has others.
+class Planned(msgspec.Struct, frozen=True):
+    """The lines of a segment; of a fork by reference, also of which one, and how many of that one's lines."""
 
-    A segment that somebody went on with has all of them, and more.
-    """
-    session_id, segment_id = ids.session_id, ids.segment_id(index)
-    if not store.exists(session_id, segment_id):
-        return 0
-    at = 0
-    for at, line in enumerate(store.read(session_id, segment_id), 1):
-        if at > len(lines):
-            return len(lines)
-        if line != lines[at - 1] and _MARKS.sub(b"}", line) != lines[at - 1]:
+    lines: list[bytes]
+    parent: int | None = None
+    inherited: int = 0
+
+
+class Target:
+    """The segments of one session in a store, as they are planned and as they are."""
+
+    def __init__(self, store: Store, ids: Ids, plan: list[Planned]) -> None:
+        self._store = store
+        self._ids = ids
+        self._plan = plan
+
+    def have(self) -> list[int] | None:
+        """Return how many of its planned lines each segment has; None if one of them has others.
+
+        A segment that somebody went on with has all of them, and more.
+        """
+        found = [self._have(index) for index in range(len(self._plan))]
+        return None if any(have is None for have in found) else [have or 0 for have in found]
+
+    def whole(self, have: list[int]) -> bool:
+        """Tell whether nothing is missing."""
+        return have == [len(planned.lines) for planned in self._plan]
+
+    def write(self) -> int | None:
+        """Write what is missing, and return how many lines that was; None, if there are others: nothing was written.
+
+        The first segment is created last; if it exists, it comes first, for it announces what is new.
+        """
+        have = self.have()
+        if have is None:
             return None
-    return at
+        indexes = range(len(self._plan))
+        for index in indexes if have[0] else [*indexes[1:], 0]:
+            if not have[index]:
+                self._create(index)
+            elif have[index] < len(self._plan[index].lines):
+                self._append(index, have[index])
+        return sum(len(planned.lines) for planned in self._plan) - sum(have)
 
+    def _read(self, index: int, stop: int | None = None) -> Iterator[bytes]:
+        return self._store.read(self._ids.session_id, self._ids.segment_id(index), 0, stop)
 
-def write(store: Store, ids: Ids, plan: list[list[bytes]], step: Callable[[], None]) -> int | None:
-    """Write what a store lacks of the planned segments, the first one last; return how many lines that was.
+    def _exists(self, index: int) -> bool:
+        return self._store.exists(self._ids.session_id, self._ids.segment_id(index))
 
-    None: something else stands there, and nothing was written.
-    """
-    there = [missing(store, ids, index, lines) for index, lines in enumerate(plan)]
-    if None in there:
-        return None
-    added = 0
-    first_too = bool(plan) and there[0]  # it exists, and announces what is new before it is written
-    order = range(len(plan)) if first_too else [*range(1, len(plan)), 0]
-    for index in order:
-        have = there[index] or 0
-        lines = plan[index]
-        if not have:
-            _create(store, ids, index, lines)
-        elif have < len(lines):
-            _append(store, ids, index, lines, have)
-        added += len(lines) - have
-        step()
-    return added
+    def _have(self, index: int) -> int | None:
+        if not self._exists(index):
+            return 0
+        lines, at = [self._start(index), *self._plan[index].lines[1:]], 0
+        for at, line in enumerate(self._read(index), 1):
+            if at > len(lines):
+                return len(lines)
+            if line != lines[at - 1] and _MARKS.sub(b"}", line) != lines[at - 1]:
+                return None
+        return at
 
+    def _start(self, index: int) -> bytes:
+        """Return the first line of a segment, which refers to the lines of its parent as they are, with marks."""
+        planned = self._plan[index]
+        line = planned.lines[0]
+        if planned.parent is None or not self._exists(planned.parent):
+            return line
+        above = list(self._read(planned.parent, planned.inherited))
+        if len(above) < planned.inherited or above == self._plan[planned.parent].lines[: planned.inherited]:
+            return line
+        start: Any = decode_line(line)
+        size = sum(len(one) + 1 for one in above)
+        origin = start.forked_from
+        origin = SegmentOrigin(origin.segment_id, origin.at_turn_index, len(above), size, sha256(above[-1]).hexdigest())
+        return encode_line(msgspec.structs.replace(start, forked_from=origin))
 
-def _create(store: Store, ids: Ids, index: int, lines: list[bytes]) -> None:
-    try:
-        store.create_segment(ids.session_id, ids.segment_id(index), lines)
-    except SegmentExists:
-        if missing(store, ids, index, lines) != len(lines):
-            raise  # of another import of the same source, just now, that saw less of it
+    def _create(self, index: int) -> None:
+        lines = [self._start(index), *self._plan[index].lines[1:]]
+        try:
+            self._store.create_segment(self._ids.session_id, self._ids.segment_id(index), lines)
+        except SegmentExists:
+            if self._have(index) != len(lines):
+                raise  # of another import of the same source, just now, that saw less of it
 
-
-def _append(store: Store, ids: Ids, index: int, lines: list[bytes], have: int) -> None:
-    while have < len(lines):
-        stop, size = have, 0
-        while stop < len(lines) and stop - have < MAX_BATCH_LINES and size + len(lines[stop]) < MAX_BATCH_BYTES:
-            size += len(lines[stop]) + 1
-            stop += 1
-        store.append(ids.session_id, ids.segment_id(index), lines[have:stop], expected=have)
-        have = stop
+    def _append(self, index: int, have: int) -> None:
+        lines = self._plan[index].lines
+        while have < len(lines):
+            stop, size = have, 0
+            while stop < len(lines) and stop - have < MAX_BATCH_LINES and size + len(lines[stop]) < MAX_BATCH_BYTES:
+                size += len(lines[stop]) + 1
+                stop += 1
+            self._store.append(self._ids.session_id, self._ids.segment_id(index), lines[have:stop], expected=have)
+            have = stop
 
 
 def discard(store: Store, ids: Ids) -> None:

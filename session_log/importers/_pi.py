@@ -20,6 +20,7 @@ from session_log.importers._shapes import (
     take_time,
     text_field,
     tokens,
+    word,
 )
 from session_log.importers._steps import (
     LAST,
@@ -169,7 +170,7 @@ class PiReader(Reader):
         spent = _used(usage, model)
         if rest := left(blocks):
             inner["content"] = rest
-        if inner.get("stopReason") in {"aborted", "error"}:
+        if word(inner, "stopReason") in {"aborted", "error"}:
             steps.append(Ended(text_field(inner, "errorMessage") or str(inner["stopReason"])))
         return [*spent, *steps] if steps or spent else []
 

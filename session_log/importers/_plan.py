@@ -6,6 +6,7 @@ source has grown, what was planned before stays as it is, and the new records on
 """
 
 import base64
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
@@ -15,6 +16,7 @@ import msgspec
 from session_log import (
     FORMAT_VERSION,
     MAX_FORK_DEPTH,
+    MAX_PAYLOAD_DEPTH,
     Carried,
     InputSegment,
     InvalidEntry,
@@ -28,6 +30,7 @@ from session_log import (
     encode_line,
 )
 from session_log.importers._draft import Draft, Mark, Place, extension
+from session_log.importers._into import Planned
 from session_log.importers._report import Tally
 from session_log.importers._source import MAX_SOURCE_LINE_BYTES, dumps
 from session_log.importers._steps import LAST, NUMBERED, Compacted, Node, Prompted, Put, Record, Rewound, Said, Step
@@ -36,6 +39,7 @@ SOURCE_DOMAIN: Final = "import.source"
 """Of which source a session was made; the second line of its first segment."""
 UPDATE_DOMAIN: Final = "import.update"
 """How far a source had grown when more of it was imported; stands in the first segment, before what it added."""
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _ORIGIN: Final = Place(0, 0, 0)
 
 
@@ -82,6 +86,15 @@ class Plan:
         """Note in the first segment that the source ended here once, and that what follows was imported later."""
         root = self.drafts[0]
         root.write(extension(UPDATE_DOMAIN, payload, root.ts))
+
+    def segments(self) -> list[Planned]:
+        """Return the segments as they are planned so far."""
+        return [
+            Planned(draft.lines, draft.parent.draft, draft.inherits)
+            if draft.parent is not None and draft.alone is None
+            else Planned(draft.lines)
+            for draft in self.drafts
+        ]
 
     def settle(self) -> None:
         """Come to the end of the source, for now."""
@@ -180,7 +193,7 @@ class Plan:
             payload["rest"] = node.rest
         if len(payload) == 1:
             return None
-        return extension(self._domain, msgspec.Raw(dumps(payload)), ts)
+        return extension(self._domain, payload, ts)
 
     def _keep(self, node: Node, record: Record) -> None:
         """Keep a record verbatim, in the segment it belongs to."""
@@ -259,11 +272,10 @@ class Plan:
 
     def _compact(self, place: Place, step: Compacted, node: Node) -> int:
         parent = self.drafts[place.draft]
-        if place.mark == len(parent.marks) - 1:
-            parent.flush()
         mark = parent.marks[place.mark]
         if place.mark == len(parent.marks) - 1:
-            mark = mark._replace(entries=len(parent.lines), config=parent.config)
+            parent.settle()
+            mark = parent.here(said=mark.said)
         history = [*step.items, *self._kept_items(place, mark.entries, step, node)]
         mark = mark._replace(ts=max(mark.ts, node.ts or 0), history_len=len(history), calls=())
         carried = self._carried(place, mark, compacted=True)
@@ -346,6 +358,17 @@ def only_results(steps: tuple[Step, ...]) -> bool:
     return bool(items) and not said and all(isinstance(item, ToolResult) for item in items)
 
 
+def _too_deep(raw: bytes) -> bool:
+    """Tell whether JSON nests deeper than a payload may."""
+    if raw.count(b"[") + raw.count(b"{") < MAX_PAYLOAD_DEPTH:
+        return False
+    depth = deepest = 0
+    for found in _BRACKETS.finditer(raw):
+        depth += (found[0] in {b"[", b"{"}) - (found[0] in {b"]", b"}"})
+        deepest = max(deepest, depth)
+    return deepest >= MAX_PAYLOAD_DEPTH  # the payload is one deeper
+
+
 def verbatim(record: Record, why: str | None) -> msgspec.Raw:
     """Return the payload that keeps a record as it is.
 
@@ -358,7 +381,7 @@ def verbatim(record: Record, why: str | None) -> msgspec.Raw:
     head: dict[str, Any] = {"line": record.line}
     if why:
         head["why"] = why
-    if record.value is not None or record.raw == b"null":
+    if (record.value is not None or record.raw == b"null") and not _too_deep(record.raw):
         return msgspec.Raw(dumps(head)[:-1] + b',"kept":' + record.raw + b"}")
     try:
         head["text"] = record.raw.decode()

@@ -13,6 +13,7 @@ from session_log.importers._shapes import (
     take_block_text,
     take_text,
     text_field,
+    word,
 )
 from session_log.importers._steps import Drifted, Put, Said, Step
 
@@ -66,22 +67,22 @@ def steps_of(value: dict[str, Any], line: int, calls: Calls, warnings: list[str]
     Raises:
         Drifted: it has not the shape of its kind.
     """
-    kind = value.get("type")
-    if kind == "message" or (kind is None and "role" in value):
+    kind = word(value, "type")
+    if kind == "message" or ("type" not in value and "role" in value):
         return _message(value)
     if kind == "reasoning":
         return [Put(_reasoning(value))]
     if kind in CALLS:
-        return _call(value, str(kind), line, calls, warnings)
+        return _call(value, kind, line, calls, warnings)
     if kind in RESULTS:
-        return [Put(_result(value, str(kind), line, calls, warnings))]
+        return [Put(_result(value, kind, line, calls, warnings))]
     return None
 
 
 def _message(value: dict[str, Any]) -> list[Step]:
-    role = value.get("role")
+    role = word(value, "role")
     if role not in ROLES:
-        raise Drifted(f"a message of the role {role!r:.80}")
+        raise Drifted(f"a message of the role {value.get('role')!r:.80}")
     blocks = blocks_of(value.pop("content", None))
     texts: list[str] = []
     refusals: list[str] = []
@@ -97,7 +98,7 @@ def _message(value: dict[str, Any]) -> list[Step]:
         return list(said(texts))
     if role != "developer":
         del value["role"]
-    return [Put(found) for found in message(ROLES[str(role)], texts, refusals)]
+    return [Put(found) for found in message(ROLES[role], texts, refusals)]
 
 
 def _reasoning(value: dict[str, Any]) -> Reasoning:
@@ -177,7 +178,7 @@ def _content(output: Any) -> Any:
 
 
 def _is_block(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") in {
+    return isinstance(value, dict) and word(value, "type") in {
         "input_text",
         "text",
         "output_text",

@@ -61,6 +61,12 @@ def text_field(record: dict[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def word(record: dict[str, Any], name: str) -> str:
+    """Return a field that is a text, else an empty one: to look it up, whatever stands there."""
+    value = record.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def take_text(record: dict[str, Any], name: str) -> str:
     """Take a field that must be a text.
 
