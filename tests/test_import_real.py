@@ -49,7 +49,8 @@ def texts_of(content: Any) -> str:
 
 def plain_pi(records: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Read a session of pi without ids plainly: what the model is told at its end."""
-    start, found = 0, []
+    start = 0
+    found: list[tuple[str, ...]] = []
     cuts = [at for at, one in enumerate(records) if one["type"] == "compaction"]
     if cuts:
         found.append(("user", records[cuts[-1]]["summary"]))
@@ -83,7 +84,7 @@ def test_a_session_of_pi_tells_the_same_conversation(source: Path, tmp_path: Pat
         pytest.skip("a session with branches")
     store = FsStore(tmp_path)
     report = import_file(store, source)
-    seen = [one[:3] if one[0] != "call" else one[:3] for one in story(state_of(store, report).history)]
+    seen = [one[:3] for one in story(state_of(store, report).history)]
 
     assert seen == plain_pi(records)
     usage = [one["message"].get("usage", {}) for one in records if one.get("message", {}).get("role") == "assistant"]

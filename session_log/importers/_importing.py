@@ -1,72 +1,27 @@
 """One verb: a recording of another tool becomes a session."""
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 import msgspec
 
-from session_log import CallerError, FsStore, NotFound, RequestConfig, SegmentStart, Store, decode_line, now_ms
-from session_log import StoreUnavailable as Unavailable
+from session_log import CallerError, FsStore, RequestConfig, SegmentStart, Store, decode_line, now_ms
 from session_log.importers import _own
-from session_log.importers._chat import AnthropicReader, OpenAiReader, TrajectoryReader
-from session_log.importers._claude import ClaudeReader
-from session_log.importers._codex import CodexReader
 from session_log.importers._detect import FORMATS, detect
-from session_log.importers._documents import records_of
 from session_log.importers._draft import extension
 from session_log.importers._into import AlreadyImported, Ids, Planned, SourceChanged, Target, alone, discard
 from session_log.importers._knowing import is_known, make_known
-from session_log.importers._pi import PiReader
 from session_log.importers._plan import SOURCE_DOMAIN, UPDATE_DOMAIN, Plan
-from session_log.importers._reader import Reader
 from session_log.importers._report import ImportReport, Tally, Told
 from session_log.importers._source import Unreadable
-from session_log.importers._steps import Configured, Prompted, Put, Record, Said
+from session_log.importers._steps import Record
+from session_log.importers._survey import OWN, Source, Survey, read_source, survey_of
 
-MAX_SOURCE_BYTES: Final = 2 << 30
-"""A source is held in memory while it is read, and so are the lines it becomes."""
 PROGRESS_EVERY: Final = 500
 """Records between two calls of ``progress``."""
 OnExisting: TypeAlias = Literal["refuse", "update", "new"]
-_READERS: Final[dict[str, type[Reader]]] = {
-    reader.format: reader
-    for reader in (PiReader, CodexReader, ClaudeReader, OpenAiReader, AnthropicReader, TrajectoryReader)
-}
-_OWN: Final = "session-log"
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A source in memory; ``mtime_ms`` is when it was written, if that is known."""
-
-    name: str
-    data: bytes
-    format: str
-    mtime_ms: int | None
-
-    def records(self) -> Iterator[Record]:
-        """Return its records, from the first one."""
-        return records_of(self.format, self.data, self.name)
-
-    def reader(self) -> Reader:
-        """Return a reader that has read nothing yet."""
-        if self.format == CodexReader.format:
-            return CodexReader(has_items=b'"event_msg"' not in self.data or b'"response_item"' in self.data)
-        return _READERS[self.format]()
-
-
-class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a source before it is planned: how long it is, which one, and how its conversation begins."""
-
-    records: int
-    sha256: str
-    source_id: str
-    version: str | None
-    ts: int | None
-    prompt: str | None
-    config: RequestConfig
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -121,11 +76,11 @@ def import_file(
         raise CallerError(f"format={format!r:.80}: is none of auto, {', '.join(FORMATS)}")
     if on_existing not in {"refuse", "update", "new"}:
         raise CallerError(f"on_existing={on_existing!r:.80}: is none of refuse, update, new")
-    name, data, mtime_ms = _read(source)
+    name, data, mtime_ms = read_source(source)
     if not data.strip():
         raise Unreadable(name, 1, "is empty")
     found = Source(name=name, data=data, format=detect(data, name) if format == "auto" else format, mtime_ms=mtime_ms)
-    survey = _survey(found, source_id)
+    survey = survey_of(found, source_id)
     with alone(store):
         return _Import(store, found, survey, progress).run(on_existing)
 
@@ -136,80 +91,8 @@ def detect_format(source: str | os.PathLike[str] | BinaryIO) -> str:
     Raises:
         UnknownFormat: it is none that is known by its looks.
     """
-    name, data, _ = _read(source)
+    name, data, _ = read_source(source)
     return detect(data, name)
-
-
-def _read(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes, int | None]:
-    """Return the name, the bytes and the time of a source."""
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                raise Unreadable(path, 1, "is no plain file")
-            with open(path, "rb") as file:
-                return _read(file)
-        except FileNotFoundError as exc:
-            raise NotFound(path, "no such file") from exc
-        except OSError as exc:
-            raise Unavailable(path, exc.strerror or str(exc)) from exc
-    name = getattr(source, "name", None)
-    name = os.path.basename(name) if isinstance(name, str) else "<stream>"
-    name = name.encode("utf-8", "replace").decode()
-    data = source.read(MAX_SOURCE_BYTES + 1)
-    if not isinstance(data, bytes):
-        raise CallerError(f"{name}: is read as {type(data).__name__}; open it in binary mode")
-    if len(data) > MAX_SOURCE_BYTES:
-        raise Unreadable(name, 1, f"more than {MAX_SOURCE_BYTES} bytes (MAX_SOURCE_BYTES)")
-    try:
-        mtime_ms = int(os.fstat(source.fileno()).st_mtime * 1000)
-    except (OSError, AttributeError, ValueError):  # no file of the system
-        mtime_ms = None
-    return name, data, mtime_ms
-
-
-def _survey(source: Source, source_id: str | None) -> Survey:
-    """Read all of a source for its length, and its first records for what they say of the whole."""
-    digest, count = sha256(), 0
-    reader = source.reader() if source.format != _OWN else None
-    ts: int | None = None
-    prompt: str | None = None
-    config: RequestConfig | None = None
-    found, version, ready = source_id, None, False
-    for record in source.records():
-        if record.problem != "torn":
-            count += 1
-            digest.update(record.raw + b"\n")
-        if ready or record.problem == "blank":
-            continue
-        if reader is None:
-            start = _own_start(record)
-            if start is not None:
-                ts, found, ready = start.ts or None, found or start.session_id or None, True
-            continue
-        node = reader.read(record)
-        talks = any(isinstance(step, (Said, Put)) for step in node.steps)
-        ts = ts or node.ts
-        for step in node.steps:
-            if isinstance(step, Prompted):
-                prompt = prompt or step.text
-            if isinstance(step, Configured):
-                config = config or step.config
-        found, version = found or reader.source_id, reader.version
-        ready = talks and ts is not None and found is not None
-    content = digest.hexdigest()
-    identity = (found or f"sha256:{content}").encode("utf-8", "replace").decode()
-    return Survey(
-        records=count, sha256=content, source_id=identity, version=version, ts=ts, prompt=prompt,
-        config=config or RequestConfig(),
-    )  # fmt: skip
-
-
-def _own_start(record: Record) -> SegmentStart | None:
-    if record.problem is not None or record.value.get("kind") != "segment_start":
-        return None
-    found = _own.entry_of(record, Tally())
-    return found if isinstance(found, SegmentStart) else None
 
 
 class _Import:
@@ -317,7 +200,7 @@ class _Import:
         Raises:
             SourceChanged: it is not what it was up to one of them.
         """
-        if self._source.format == _OWN:
+        if self._source.format == OWN:
             return self._plan_own(ends, ts)
         tally = Tally()
         plan = Plan(self._source.format, self._ids.session_id, self._ids.segment_id, tally)

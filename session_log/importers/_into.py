@@ -90,6 +90,7 @@ class Target:
         self._store = store
         self._ids = ids
         self._plan = plan
+        self._stored: dict[int, list[bytes]] = {}
 
     def have(self) -> list[int] | None:
         """Return how many of its planned lines each segment has; None if one of them has others.
@@ -108,6 +109,7 @@ class Target:
 
         The first segment is created last; if it exists, it comes first, for it announces what is new.
         """
+        self._stored.clear()  # another process may have written since
         have = self.have()
         if have is None:
             return None
@@ -119,8 +121,11 @@ class Target:
                 self._append(index, have[index])
         return sum(len(planned.lines) for planned in self._plan) - sum(have)
 
-    def _read(self, index: int, stop: int | None = None) -> Iterator[bytes]:
-        return self._store.read(self._ids.session_id, self._ids.segment_id(index), 0, stop)
+    def _read(self, index: int) -> list[bytes]:
+        """Return the lines of a segment as they are, read once until it is written."""
+        if index not in self._stored:
+            self._stored[index] = list(self._store.read(self._ids.session_id, self._ids.segment_id(index)))
+        return self._stored[index]
 
     def _exists(self, index: int) -> bool:
         return self._store.exists(self._ids.session_id, self._ids.segment_id(index))
@@ -142,7 +147,7 @@ class Target:
         line = planned.lines[0]
         if planned.parent is None or not self._exists(planned.parent):
             return line
-        above = list(self._read(planned.parent, planned.inherited))
+        above = self._read(planned.parent)[: planned.inherited]
         if len(above) < planned.inherited or above == self._plan[planned.parent].lines[: planned.inherited]:
             return line
         start: Any = decode_line(line)
@@ -160,6 +165,7 @@ class Target:
                 raise  # of another import of the same source, just now, that saw less of it
 
     def _append(self, index: int, have: int) -> None:
+        self._stored.pop(index, None)
         lines = self._plan[index].lines
         while have < len(lines):
             stop, size = have, 0

@@ -24,9 +24,9 @@ from session_log import (
     encode_line,
 )
 from session_log.importers._draft import extension
-from session_log.importers._plan import verbatim
 from session_log.importers._report import Tally
 from session_log.importers._steps import Record
+from session_log.importers._verbatim import verbatim
 
 DOMAIN: Final = "import.session-log"
 _ROLLBACK: Final = "session_log.rollback"

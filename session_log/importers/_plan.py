@@ -5,20 +5,14 @@ forked by reference; a compaction begins one that stands alone. That depends on 
 source has grown, what was planned before stays as it is, and the new records only add to it.
 """
 
-import base64
-import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
-import msgspec
-
 from session_log import (
     FORMAT_VERSION,
     MAX_FORK_DEPTH,
-    MAX_PAYLOAD_DEPTH,
     Carried,
-    InputSegment,
     InvalidEntry,
     Item,
     Message,
@@ -26,20 +20,19 @@ from session_log import (
     SegmentOrigin,
     SegmentStart,
     ToolResult,
-    UsageRecord,
     encode_line,
 )
+from session_log.importers._ancestry import carried_at, history_at, items_since
 from session_log.importers._draft import Draft, Mark, Place, extension
 from session_log.importers._into import Planned
 from session_log.importers._report import Tally
-from session_log.importers._source import MAX_SOURCE_LINE_BYTES, dumps
 from session_log.importers._steps import LAST, NUMBERED, Compacted, Node, Prompted, Put, Record, Rewound, Said, Step
+from session_log.importers._verbatim import verbatim
 
 SOURCE_DOMAIN: Final = "import.source"
 """Of which source a session was made; the second line of its first segment."""
 UPDATE_DOMAIN: Final = "import.update"
 """How far a source had grown when more of it was imported; stands in the first segment, before what it added."""
-_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _ORIGIN: Final = Place(0, 0, 0)
 
 
@@ -263,7 +256,10 @@ class Plan:
 
     def _copy(self, place: Place, mark: Mark, parent_id: str) -> int:
         """Begin a segment with the history inline: its ancestors are as many as a restore goes through."""
-        history, carried = self._history(place, mark.entries), self._carried(place, mark, compacted=False)
+        history, carried = (
+            history_at(self.drafts, place, mark.entries),
+            carried_at(self.drafts, place, mark, compacted=False),
+        )
         origin = SegmentOrigin(parent_id, mark.turn_count)
         more = {"forked_from": origin, "turn_count": mark.turn_count, "carried": carried, "history": tuple(history)}
         self.drafts.append(Draft(self._start(mark, self._prompt, **more), mark, place, alone=carried or Carried()))
@@ -276,9 +272,9 @@ class Plan:
         if place.mark == len(parent.marks) - 1:
             parent.settle()
             mark = parent.here(said=mark.said)
-        history = [*step.items, *self._kept_items(place, mark.entries, step, node)]
+        history = [*step.items, *self._kept_items(place, mark.entries, step, node.line)]
         mark = mark._replace(ts=max(mark.ts, node.ts or 0), history_len=len(history), calls=())
-        carried = self._carried(place, mark, compacted=True)
+        carried = carried_at(self.drafts, place, mark, compacted=True)
         origin = SegmentOrigin(self._segment_id(place.draft), mark.turn_count)
         more = {"compacted_from": origin, "turn_count": mark.turn_count, "carried": carried, "history": tuple(history)}
         draft = Draft(self._start(mark, self._prompt, **more), mark, place, alone=carried or Carried())
@@ -286,54 +282,17 @@ class Plan:
         self.drafts.append(draft)
         return len(self.drafts) - 1
 
-    # ── looking back ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _spans(self, place: Place, stop: int) -> list[tuple[int, int]]:
-        """Return the drafts that lead to a place, nearest first, each with the number of its lines that do."""
-        spans = [(place.draft, stop)]
-        while (parent := self.drafts[spans[-1][0]].parent) is not None:
-            spans.append((parent.draft, self.drafts[spans[-1][0]].inherits))
-        return spans
-
-    def _kept_items(self, place: Place, stop: int, step: Compacted, node: Node) -> list[Item]:
+    def _kept_items(self, place: Place, stop: int, step: Compacted, line: int) -> list[Item]:
+        """Return the items that a compaction leaves in the history."""
         if step.keep_from is None:
             return []
         keep = self._places.get(step.keep_from)
-        found: list[Item] = []
-        for at, end in self._spans(place, stop):
-            if keep is not None and keep.draft == at and keep.before <= end:
-                return self.drafts[at].items(keep.before, end) + found
-            found = self.drafts[at].items(1, end) + found
-        self._tally.warn(node.line, f"keeps the history from {step.keep_from!r:.80} on, which is not before it")
-        return []
+        found = items_since(self.drafts, place, stop, keep) if keep is not None else None
+        if found is None:
+            self._tally.warn(line, f"keeps the history from {step.keep_from!r:.80} on, which is not before it")
+        return found or []
 
-    def _history(self, place: Place, stop: int) -> list[Item]:
-        found: list[Item] = []
-        for at, end in self._spans(place, stop):
-            draft = self.drafts[at]
-            found = [*draft.base, *draft.items(1, end), *found]
-            if draft.alone is not None:
-                break
-        return found
-
-    def _carried(self, place: Place, mark: Mark, *, compacted: bool) -> Carried | None:
-        usage: list[UsageRecord] = []
-        inputs: list[tuple[InputSegment, ...]] = []
-        stale = 0
-        for at, end in self._spans(place, mark.entries):
-            draft = self.drafts[at]
-            more_usage, more_inputs = draft.carried(end)
-            usage, inputs = more_usage + usage, more_inputs + inputs
-            if draft.alone is not None:
-                stale = draft.alone.usage_before_compaction
-                break
-        carried = Carried(
-            interrupted=mark.turn_open,
-            usage=tuple(usage),
-            usage_before_compaction=len(usage) if compacted else stale,
-            user_segments=tuple(inputs),
-        )
-        return None if carried == Carried() else carried
+    # ── back to an earlier place ──────────────────────────────────────────────────────────────────────────────────────
 
     def _rewind(self, turns: int, line: int) -> None:
         """Go back to before the last inputs of the user; what comes next begins a branch there."""
@@ -356,35 +315,3 @@ def only_results(steps: tuple[Step, ...]) -> bool:
     items = [step.item for step in steps if isinstance(step, Put)]
     said = any(isinstance(step, (Said, Compacted)) for step in steps)
     return bool(items) and not said and all(isinstance(item, ToolResult) for item in items)
-
-
-def _too_deep(raw: bytes) -> bool:
-    """Tell whether JSON nests deeper than a payload may."""
-    if raw.count(b"[") + raw.count(b"{") < MAX_PAYLOAD_DEPTH:
-        return False
-    depth = deepest = 0
-    for found in _BRACKETS.finditer(raw):
-        depth += (found[0] in {b"[", b"{"}) - (found[0] in {b"]", b"}"})
-        deepest = max(deepest, depth)
-    return deepest >= MAX_PAYLOAD_DEPTH  # the payload is one deeper
-
-
-def verbatim(record: Record, why: str | None) -> msgspec.Raw:
-    """Return the payload that keeps a record as it is.
-
-    Raises:
-        InvalidEntry: it is too long.
-    """
-    if len(record.raw) > MAX_SOURCE_LINE_BYTES:
-        size = f"{len(record.raw)} bytes, at most {MAX_SOURCE_LINE_BYTES}"
-        raise InvalidEntry("$.payload", f"too long to be kept ({size}: MAX_SOURCE_LINE_BYTES)")
-    head: dict[str, Any] = {"line": record.line}
-    if why:
-        head["why"] = why
-    if (record.value is not None or record.raw == b"null") and not _too_deep(record.raw):
-        return msgspec.Raw(dumps(head)[:-1] + b',"kept":' + record.raw + b"}")
-    try:
-        head["text"] = record.raw.decode()
-    except UnicodeDecodeError:
-        head["base64"] = base64.b64encode(record.raw).decode()
-    return msgspec.Raw(dumps(head))
