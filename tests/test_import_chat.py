@@ -139,6 +139,14 @@ def test_the_lines_of_elements_are_named() -> None:
     ]  # fmt: skip
 
 
+def test_scalars_in_a_list_are_elements() -> None:
+    """Whatever stands in a list of messages has a line: it is kept, and reported with it."""
+    report = imported(b'\xef\xbb\xbf[{"role": "user", "content": "a"},\n1,\ntrue, null,\n"x"\n]', "openai")[1]
+
+    assert [one.line for one in report.problems] == [2, 3, 3, 4]
+    assert report.records == 5
+
+
 @pytest.mark.parametrize("data", [b"[1, 2", b'{"messages": [\n{"role": "user"', b"\xff\xfe[", b"hello"])
 def test_a_document_that_is_none_is_refused_with_its_line(data: bytes) -> None:
     """A torn or foreign document is a typed error, and nothing is written."""

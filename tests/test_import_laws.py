@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from importing import PI_HEADER, SAMPLES, accounted, imported, jsonl, pi_answer, pi_line, state_of, text
 from session_log import FsStore, MemoryStore, SessionLogError, Store, read_entries, restore
-from session_log.importers import FORMATS, ImportReport
+from session_log.importers import FORMATS, AlreadyImported, ImportReport
 
 LINES = ("pi", "claude", "codex")
 ODD_LINES = (
@@ -181,6 +182,16 @@ def test_deep_values_and_large_numbers_are_kept() -> None:
     assert report.records == accounted(report) == 3
     assert payloads[-1]["kept"] == {"big": 123456789012345678901234567890}
     assert deep.decode() in [payload.get("text") for payload in payloads]
+
+
+def test_an_id_of_any_length_is_one(tmp_path: Path) -> None:
+    """A source that gives itself an endless id is known by its hash."""
+    data = jsonl({**PI_HEADER, "id": "x" * 2_000_000})
+    store, report = imported(data, store=FsStore(tmp_path))
+
+    assert report.source_id.startswith("sha256:")
+    with pytest.raises(AlreadyImported):
+        imported(data, store=store)
 
 
 def test_a_lone_surrogate_costs_no_record() -> None:

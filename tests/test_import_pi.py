@@ -19,7 +19,16 @@ from importing import (
     text,
     told,
 )
-from session_log import LlmUsage, MemoryStore, Reasoning, RequestConfig, read_entries
+from session_log import (
+    LlmUsage,
+    MemoryStore,
+    Reasoning,
+    RequestConfig,
+    SegmentStartState,
+    create_compacted_segment,
+    read_entries,
+    restore,
+)
 
 V1: dict[str, Any] = {"type": "session", "id": "old", "timestamp": "2025-12-01T10:00:00.000Z", "cwd": "/w"}
 
@@ -82,6 +91,20 @@ def test_a_compaction_keeps_the_summary_and_what_comes_from_the_record_it_names(
     assert state.turn_count == 2
     assert state.usage_before_compaction == 3
     assert len(state.user_segments) == 3
+
+
+def test_a_compaction_is_what_the_verb_would_have_made() -> None:
+    """Of usage, typed inputs, turns and interruption, it carries what create_compacted_segment carries."""
+    store, report = imported(pi_sample().rpartition(b'{"type": "message", "id": "p12"')[0])
+    made = state_of(store, report)
+    source = state_of(store, report, 1)
+    verb = create_compacted_segment(
+        store, SegmentStartState(history=made.history), report.session_id, report.segments[1], source.turn_count
+    )
+    other = restore(store, report.session_id, verb)
+
+    for name in ("turn_count", "usage_history", "usage_before_compaction", "user_segments", "last_run_interrupted"):
+        assert getattr(made, name) == getattr(other, name)
 
 
 def test_an_old_compaction_counts_records_the_header_being_number_zero() -> None:

@@ -12,7 +12,8 @@ from session_log.importers._steps import Record
 
 MAX_SOURCE_LINE_BYTES: Final = 48 << 20
 """A record that is kept in a line of ours, with what we write around it; text in base64 would be a third longer."""
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}:,\n]', re.DOTALL)
+_BOM: Final = b"\xef\xbb\xbf"
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}:,\n]|[^\s"\[\]{}:,]+', re.DOTALL)
 
 
 class Unreadable(StorageError):
@@ -35,6 +36,7 @@ def parse(raw: bytes) -> Any:
     Raises:
         NotJson: it is none.
     """
+    raw = raw.removeprefix(_BOM)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
@@ -58,7 +60,7 @@ def line_records(data: bytes) -> Iterator[Record]:
 
     A last line without its newline is torn, unless it is a whole object: another program may still be writing it.
     """
-    start, number = (3 if data.startswith(b"\xef\xbb\xbf") else 0), 0
+    start, number = (len(_BOM) if data.startswith(_BOM) else 0), 0
     while start < len(data):
         number += 1
         stop = data.find(b"\n", start)

@@ -21,6 +21,8 @@ from session_log.importers._steps import Configured, Prompted, Put, Record, Said
 
 MAX_SOURCE_BYTES: Final = 2 << 30
 """A source is held in memory while it is read, and so are the lines it becomes."""
+MAX_ID_CHARS: Final = 500
+"""The id that a source gives itself: it becomes a part of an external key. A longer one is known by its hash."""
 _READERS: Final[dict[str, type[Reader]]] = {
     reader.format: reader
     for reader in (PiReader, CodexReader, ClaudeReader, OpenAiReader, AnthropicReader, TrajectoryReader)
@@ -118,6 +120,8 @@ def survey_of(source: Source, source_id: str | None) -> Survey:
         found, version = found or reader.source_id, reader.version
         ready = talks and ts is not None and found is not None
     content = digest.hexdigest()
+    if found is not None and len(found) > MAX_ID_CHARS:
+        found = f"sha256:{sha256(found.encode('utf-8', 'replace')).hexdigest()}"
     identity = (found or f"sha256:{content}").encode("utf-8", "replace").decode()
     return Survey(
         records=count, sha256=content, source_id=identity, version=version, ts=ts, prompt=prompt,
