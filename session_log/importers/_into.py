@@ -158,6 +158,11 @@ class Target:
 
     def _create(self, index: int) -> None:
         lines = [self._start(index), *self._plan[index].lines[1:]]
+        parent = self._plan[index].parent
+        settle = getattr(self._store, "settle", None)
+        if parent is not None and settle is not None and self._exists(parent):
+            # a reference must not survive a power cut that what it refers to does not
+            settle(self._ids.session_id, self._ids.segment_id(parent))
         try:
             self._store.create_segment(self._ids.session_id, self._ids.segment_id(index), lines)
         except SegmentExists:
