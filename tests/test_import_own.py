@@ -136,6 +136,18 @@ def test_an_export_is_imported_once() -> None:
         imported(data, store=there)
 
 
+def test_an_import_can_be_exported_and_imported() -> None:
+    """What an earlier import noted of its own source is not taken for a note of this one."""
+    store, session_id, segments = recorded()
+    for _ in range(3):
+        data = exported(store, session_id, *segments)
+        store, report = imported(data)
+        assert len(state_of(store, report).history) == len(state_of(*imported(data)).history)
+        with pytest.raises(AlreadyImported):
+            imported(data, store=store)
+        session_id, segments = report.session_id, list(report.segments)
+
+
 @settings(max_examples=100, deadline=None)
 @given(CHANGES)
 def test_every_line_of_ours_is_accounted_for(changes: list[tuple[str, int, int, bytes]]) -> None:

@@ -113,3 +113,54 @@ def test_a_trajectory_tells_the_same_conversation(source: Path, tmp_path: Path) 
     report = import_file(store, source)
 
     assert [one[:3] for one in story(state_of(store, report).history)] == found
+
+
+def test_a_rollout_tells_the_same_messages(source: Path, tmp_path: Path) -> None:
+    """The messages are those of the items since the last compaction, and of what replaced the history then."""
+    if detect_format(source) != "codex":
+        pytest.skip("no rollout")
+    found: list[tuple[str, ...]] = []
+    for line in source.read_text().splitlines():
+        record = json.loads(line) if line.strip() else {}
+        payload = record.get("payload", record)
+        if record.get("type") == "compacted":
+            messages = [one for one in payload["replacement_history"] if "role" in one]
+            found = [(one["role"], plain_parts(one["content"])) for one in messages]
+        elif "role" in payload:
+            found.append((payload["role"], plain_parts(payload.get("content", payload.get("message")))))
+    store = FsStore(tmp_path)
+    report = import_file(store, source)
+    seen = [one for one in story(state_of(store, report).history) if one[0] in {"user", "assistant", "system"}]
+
+    assert seen == [("system" if role == "developer" else role, text) for role, text in found]
+
+
+def plain_parts(content: Any) -> str:
+    """Return the text of an item's content, read plainly."""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def test_a_transcript_without_branches_tells_the_same_conversation(source: Path, tmp_path: Path) -> None:
+    """Texts, roles, call ids and order are those of the lines; a line of another shape says nothing."""
+    if detect_format(source) != "claude":
+        pytest.skip("no transcript")
+    store = FsStore(tmp_path)
+    report = import_file(store, source)
+    if len(report.segments) > 1 or "tool_use" in report.taken:
+        pytest.skip("a transcript with branches, or calls on lines of their own")
+    found: list[tuple[str, ...]] = []
+    for line in source.read_text().splitlines():
+        record = json.loads(line)
+        message = record.get("message") if isinstance(record, dict) else None
+        content = message.get("content") if isinstance(message, dict) else None
+        for block in [{"type": "text", "text": content}] if isinstance(content, str) else content or ():
+            if isinstance(block, str):
+                found.append((message["role"], block))  # type: ignore[index]
+            elif block["type"] == "text":
+                found.append((message["role"], block["text"]))  # type: ignore[index]
+            elif block["type"] == "tool_use":
+                found.append(("call", block["id"], block["name"]))
+            elif block["type"] == "tool_result":
+                found.append(("result", block["tool_use_id"], texts_of(block["content"])))
+
+    assert [one[:3] for one in story(state_of(store, report).history)] == found

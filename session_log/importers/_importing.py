@@ -130,15 +130,28 @@ class _Import:
         if not store.exists(ids.session_id, ids.segment_id(0)):
             return None
         start: Any = None
-        ends = []
+        ends: list[_End] = []
         for at, line in enumerate(store.read(ids.session_id, ids.segment_id(0))):
             if at == 0:
                 start = decode_line(line)
             elif b'"domain":"import.' in line:
-                entry: Any = decode_line(line)
-                if entry.domain in {SOURCE_DOMAIN, UPDATE_DOMAIN}:
-                    ends.append(_End(entry.payload["records"], entry.payload["sha256"], entry.payload))
+                ends = self._ends(ends, decode_line(line))
+        if not isinstance(start, SegmentStart) or not ends:
+            raise self._changed("the first segment does not say what was imported")
         return _Begun(start, tuple(ends))
+
+    def _ends(self, ends: list[_End], entry: Any) -> list[_End]:
+        """Return the ends of the source with the one that an entry notes; of another import, none counts."""
+        domain, payload = getattr(entry, "domain", ""), getattr(entry, "payload", None)
+        if domain not in {SOURCE_DOMAIN, UPDATE_DOMAIN} or not isinstance(payload, dict):
+            return ends
+        if not isinstance(payload.get("records"), int) or not isinstance(payload.get("sha256"), str):
+            return ends
+        end = _End(payload["records"], payload["sha256"], payload)
+        if domain == SOURCE_DOMAIN:
+            ours = (payload.get("format"), payload.get("source_id")) == (self._source.format, self._survey.source_id)
+            return [end] if ours else ends
+        return [*ends, end] if ends else ends
 
     # ── new, refused, grown ────────────────────────────────────────────────────────────────────────────────────────
 
