@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from importing import PI_HEADER, SAMPLES, accounted, imported, jsonl, pi_answer, pi_line, state_of, text
+from importing import (
+    PI_HEADER,
+    SAMPLES,
+    accounted,
+    claude_user,
+    codex_line,
+    imported,
+    jsonl,
+    pi_answer,
+    pi_line,
+    state_of,
+    story,
+    text,
+)
 from session_log import FsStore, MemoryStore, SessionLogError, Store, read_entries, restore
 from session_log.importers import FORMATS, AlreadyImported, ImportReport
 
@@ -192,6 +205,25 @@ def test_an_id_of_any_length_is_one(tmp_path: Path) -> None:
     assert report.source_id.startswith("sha256:")
     with pytest.raises(AlreadyImported):
         imported(data, store=store)
+
+
+IMAGE: dict[str, Any] = {"type": "image", "data": "AAAA", "mimeType": "image/png"}
+SHOWN: dict[str, Any] = {
+    "pi": [PI_HEADER, pi_line(1, None, {"role": "user", "content": [IMAGE]})],
+    "claude": [claude_user(1, None, [IMAGE])],
+    "codex": [codex_line(1, "response_item", type="message", role="user", content=[{"type": "input_image"}])],
+    "openai": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+    "anthropic": [{"role": "user", "content": [IMAGE]}],
+}
+
+
+@pytest.mark.parametrize("fmt", sorted(SHOWN))
+def test_a_message_that_only_shows_an_image_is_a_message(fmt: str) -> None:
+    """The history does not lack it: its text is empty, and what it shows stands in the extension."""
+    store, report = imported(jsonl(*SHOWN[fmt]), fmt)
+
+    assert [one[:2] for one in story(state_of(store, report).history)] == [("user", "")]
+    assert "image" in repr(state_of(store, report).extensions[-1].payload["rest"])
 
 
 def test_a_lone_surrogate_costs_no_record() -> None:

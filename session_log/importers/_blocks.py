@@ -14,6 +14,7 @@ from session_log.importers._shapes import (
     take_block_text,
     text_field,
     tokens,
+    user_texts,
     word,
 )
 from session_log.importers._steps import Drifted, Put, Step, Used
@@ -53,6 +54,8 @@ def steps_of(value: dict[str, Any], hints: Hints) -> list[Step]:
             steps += _spoken(str(role), texts)
             texts = []
             steps += [Put(item) for item in found]
+    if role == "user" and not steps:
+        texts = user_texts(texts, blocks)
     steps += _spoken(str(role), texts)
     if not steps:
         return []

@@ -20,6 +20,7 @@ from session_log.importers._shapes import (
     take_time,
     text_field,
     tokens,
+    user_texts,
     word,
 )
 from session_log.importers._steps import LAST, Configured, Drifted, Node, Prompted, Put, Step, Used
@@ -135,7 +136,7 @@ class OpenAiReader(Reader):
             value["content"] = rest
         if role == "user":
             self._begun = True
-            return list(said(texts))
+            return list(said(user_texts(texts, blocks)))
         if role in {"system", "developer"}:
             if role == "developer":
                 value["role"] = role

@@ -20,6 +20,7 @@ from session_log.importers._shapes import (
     take_time,
     text_field,
     tokens,
+    user_texts,
     word,
 )
 from session_log.importers._steps import (
@@ -213,7 +214,7 @@ class PiReader(Reader):
 
 def _texts(inner: dict[str, Any]) -> list[str]:
     blocks = blocks_of(inner.pop("content", None))
-    texts = [text for block in blocks if (text := take_block_text(block)) is not None]
+    texts = user_texts([text for block in blocks if (text := take_block_text(block)) is not None], blocks)
     if rest := left(blocks):
         inner["content"] = rest
     return texts

@@ -13,6 +13,7 @@ from session_log.importers._shapes import (
     take_block_text,
     take_text,
     text_field,
+    user_texts,
     word,
 )
 from session_log.importers._steps import Drifted, Put, Said, Step
@@ -95,7 +96,7 @@ def _message(value: dict[str, Any]) -> list[Step]:
     if rest := left(blocks):
         value["content"] = rest
     if role == "user":
-        return list(said(texts))
+        return list(said(user_texts(texts, blocks)))
     if role != "developer":
         del value["role"]
     return [Put(found) for found in message(ROLES[role], texts, refusals)]

@@ -14,6 +14,7 @@ LATEST_MS: Final = 4_102_444_800_000
 MAX_SUMMARY_CHARS: Final = 2_000
 """What a tool answered stands in the summary alone up to here; of more, the summary is the beginning."""
 _MS_FROM: Final = 100_000_000_000
+_SHOWN: Final = frozenset({"image", "document", "input_image", "image_url", "file", "input_file", "input_audio"})
 _MAX_INTEGER: Final = (1 << 63) - 1
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 
@@ -108,6 +109,15 @@ def take_block_text(block: object, kinds: Iterable[str] = ("text", "input_text",
     return text
 
 
+def user_texts(texts: list[str], blocks: list[Any]) -> list[str]:
+    """Return the texts of a user's message; one that only shows something (an image, a file) says an empty one.
+
+    Else the history would lack the message; what it shows stays in the blocks.
+    """
+    shown = any(isinstance(block, dict) and word(block, "type") in _SHOWN for block in blocks)
+    return [""] if shown and not texts else texts
+
+
 def left(blocks: list[Any]) -> list[dict[str, Any]]:
     """Return what is left of blocks after their texts were taken, each with its place."""
     return [{"at": at, "block": block} for at, block in enumerate(blocks) if block not in ({}, None)]
@@ -155,6 +165,8 @@ def _take_image(block: object) -> Attachment | None:
         block.clear()
         return Attachment(mime, data)
     url = block.get("image_url")
+    if isinstance(url, dict):
+        url = url.get("url")
     if isinstance(url, str) and (found := _DATA_URL.fullmatch(url)):
         block.clear()
         return Attachment(found[1], found[2])
