@@ -34,10 +34,27 @@ from importing import (
     tool_result,
     tool_use,
 )
+from session_log import (
+    CallerError,
+    FsStore,
+    MemoryStore,
+    MissingAncestor,
+    NotFound,
+    Store,
+    append_entry,
+    fork_at,
+    restore,
+)
 from session_log import Extension as Ext
-from session_log import FsStore, MemoryStore, MissingAncestor, NotFound, Store, append_entry, fork_at, restore
 from session_log.facts import read_facts, rename, resolve_session
-from session_log.importers import AlreadyImported, ImportReport, SourceChanged, import_file
+from session_log.importers import (
+    MAX_SOURCE_BYTES,
+    AlreadyImported,
+    ImportReport,
+    SourceChanged,
+    Unreadable,
+    import_file,
+)
 
 LINES = ("pi", "claude", "codex")
 
@@ -357,6 +374,14 @@ def test_a_path_is_named_by_its_name_alone(tmp_path: Path) -> None:
     assert (payload["format"], payload["source_id"], payload["version"]) == ("pi", "pi-1", "3")
     with pytest.raises(NotFound):
         import_file(store, tmp_path / "none")
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(MAX_SOURCE_BYTES + 1)
+    with pytest.raises(Unreadable, match="MAX_SOURCE_BYTES"):
+        import_file(store, large)
+    for wrong in ("a\0b", b"a", io.StringIO("a")):
+        with pytest.raises(CallerError):
+            import_file(store, wrong)  # type: ignore[arg-type]
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(Exception, match="no plain file"):
         import_file(store, tmp_path / "fifo")

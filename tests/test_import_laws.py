@@ -197,6 +197,16 @@ def test_deep_values_and_large_numbers_are_kept() -> None:
     assert deep.decode() in [payload.get("text") for payload in payloads]
 
 
+def test_a_record_that_is_too_long_to_be_kept_is_dropped_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what no line of ours could hold, the report says where it was."""
+    monkeypatch.setattr("session_log.importers._verbatim.MAX_SOURCE_LINE_BYTES", 100)
+    report = imported(jsonl(PI_HEADER, {"type": "custom", "data": "x" * 100}), "pi")[1]
+
+    assert [told.line for told in report.dropped] == [2]
+    assert "MAX_SOURCE_LINE_BYTES" in report.dropped[0].reason
+    assert report.records == accounted(report)
+
+
 def test_an_id_of_any_length_is_one(tmp_path: Path) -> None:
     """A source that gives itself an endless id is known by its hash."""
     data = jsonl({**PI_HEADER, "id": "x" * 2_000_000})

@@ -67,22 +67,29 @@ def read_source(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes, 
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
                 raise Unreadable(path, 1, "is no plain file")
+            if found.st_size > MAX_SOURCE_BYTES:
+                raise Unreadable(path, 1, f"{found.st_size} bytes, at most {MAX_SOURCE_BYTES} (MAX_SOURCE_BYTES)")
             with open(path, "rb") as file:
                 return read_source(file)
         except FileNotFoundError as exc:
             raise NotFound(path, "no such file") from exc
         except OSError as exc:
             raise Unavailable(path, exc.strerror or str(exc)) from exc
+        except ValueError as exc:
+            raise CallerError(f"{path!r:.200}: is no path ({exc})") from None
+    if not callable(getattr(source, "read", None)):
+        raise CallerError(f"{source!r:.80}: is neither a path nor a binary file")
     name = getattr(source, "name", None)
     name = os.path.basename(name) if isinstance(name, str) else "<stream>"
     name = name.encode("utf-8", "replace").decode()
-    data = source.read(MAX_SOURCE_BYTES + 1)
+    data = source.read()
     if not isinstance(data, bytes):
         raise CallerError(f"{name}: is read as {type(data).__name__}; open it in binary mode")
     if len(data) > MAX_SOURCE_BYTES:
-        raise Unreadable(name, 1, f"more than {MAX_SOURCE_BYTES} bytes (MAX_SOURCE_BYTES)")
+        raise Unreadable(name, 1, f"{len(data)} bytes, at most {MAX_SOURCE_BYTES} (MAX_SOURCE_BYTES)")
     try:
         mtime_ms = int(os.fstat(source.fileno()).st_mtime * 1000)
     except (OSError, AttributeError, ValueError):  # no file of the system
