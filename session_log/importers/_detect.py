@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from session_log import CallerError
-from session_log.importers._source import NotJson, line_records, parse
+from session_log.importers._source import NotJson, are_lines, line_records, parse
 
 MAX_LOOKED_AT: Final = 200
 """Lines that are looked at: a source that does not show what it is by then does not."""
@@ -38,9 +38,10 @@ def detect(data: bytes, where: str) -> str:
     """
     votes: dict[str, int] = {}
     try:
-        values = [parse(data)] if data.strip() else []
+        values = [] if are_lines(data) else [parse(data)]
     except NotJson:
         values = []
+    if not values:
         for record in line_records(data):
             if record.line > MAX_LOOKED_AT:
                 break

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from session_log.importers._source import NotJson, Unreadable, element, element_lines, line_records, parse
+from session_log.importers._source import NotJson, Unreadable, are_lines, element, element_lines, line_records, parse
 from session_log.importers._steps import Record
 
 LINES: Final = frozenset({"pi", "codex", "claude", "session-log"})
@@ -22,6 +22,8 @@ def records_of(fmt: str, data: bytes, where: str) -> Iterator[Record]:
     """
     if fmt in LINES:
         return line_records(data)
+    if are_lines(data):
+        return _each_line(line_records(data))
     try:
         value = parse(data)
     except NotJson as exc:

@@ -15,7 +15,7 @@ from session_log.importers._into import AlreadyImported, Ids, Planned, SourceCha
 from session_log.importers._knowing import is_known, make_known
 from session_log.importers._plan import SOURCE_DOMAIN, UPDATE_DOMAIN, Plan
 from session_log.importers._report import ImportReport, Tally, Told
-from session_log.importers._source import Unreadable
+from session_log.importers._source import Unreadable, is_blank
 from session_log.importers._steps import Record
 from session_log.importers._survey import OWN, Source, Survey, read_source, survey_of
 
@@ -77,12 +77,13 @@ def import_file(
     if on_existing not in {"refuse", "update", "new"}:
         raise CallerError(f"on_existing={on_existing!r:.80}: is none of refuse, update, new")
     name, data, mtime_ms = read_source(source)
-    if not data.strip():
+    if is_blank(data):
         raise Unreadable(name, 1, "is empty")
     found = Source(name=name, data=data, format=detect(data, name) if format == "auto" else format, mtime_ms=mtime_ms)
-    survey = survey_of(found, source_id)
+    job = _Import(store, found, survey_of(found, source_id), progress)
+    del data, found  # the job lets go of them when all is planned
     with alone(store):
-        return _Import(store, found, survey, progress).run(on_existing)
+        return job.run(on_existing)
 
 
 def detect_format(source: str | os.PathLike[str] | BinaryIO) -> str:
@@ -208,11 +209,16 @@ class _Import:
     # ── plan and write ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _plan(self, ends: tuple[_End, ...], ts: int, prompt: str | None, config: RequestConfig) -> _Plan:
-        """Plan the source up to the last of ``ends``.
+        """Plan the source up to the last of ``ends``, and let go of it: what is written is in the plan.
 
         Raises:
             SourceChanged: it is not what it was up to one of them.
         """
+        planned = self._planned(ends, ts, prompt, config)
+        self._source = msgspec.structs.replace(self._source, data=b"")
+        return planned
+
+    def _planned(self, ends: tuple[_End, ...], ts: int, prompt: str | None, config: RequestConfig) -> _Plan:
         if self._source.format == OWN:
             return self._plan_own(ends, ts)
         tally = Tally()

@@ -13,6 +13,7 @@ from session_log.importers._steps import Record
 MAX_SOURCE_LINE_BYTES: Final = 48 << 20
 """A record that is kept in a line of ours, with what we write around it; text in base64 would be a third longer."""
 _BOM: Final = b"\xef\xbb\xbf"
+_INK: Final = re.compile(rb"\S")
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}:,\n]|[^\s"\[\]{}:,]+', re.DOTALL)
 
 
@@ -53,6 +54,24 @@ def parse(raw: bytes) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def is_blank(data: bytes) -> bool:
+    """Tell whether a source holds nothing but white space, without copying it."""
+    return _INK.search(data) is None
+
+
+def are_lines(data: bytes) -> bool:
+    """Tell whether a source is JSON lines, not one document: its first line is a value, and there are more."""
+    begins = _INK.search(data)
+    ends = data.find(b"\n", begins.start()) if begins is not None else -1
+    if begins is None or ends < 0 or _INK.search(data, ends) is None:
+        return False
+    try:
+        parse(data[begins.start() : ends])
+    except NotJson:
+        return False
+    return True
 
 
 def line_records(data: bytes) -> Iterator[Record]:
