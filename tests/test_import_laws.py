@@ -29,7 +29,7 @@ from session_log.importers import FORMATS, AlreadyImported, ImportReport
 
 LINES = ("pi", "claude", "codex")
 ODD_LINES = (
-    b"", b"42", b'"massive error"', b"[1]", b"null", b"{", b"\xff\xfe{}", b'{"a":\x00}', b'{"type":7}', b"{}",
+    b"", b"42", b'"a text alone"', b"[1]", b"null", b"{", b"\xff\xfe{}", b'{"a":\x00}', b'{"type":7}', b"{}",
     b'{"type":"message","message":{"role":"user","content":[7,null,{"type":"text"}]}}',
     b'{"type":"user","uuid":3,"parentUuid":{},"message":{"role":"user","content":[["x"],{"type":["text"]}]}}',
     b'{"type":"response_item","payload":{"type":{"a":1},"content":1e400}}',
