@@ -72,7 +72,7 @@ from session_log._errors import (
     UnsupportedVersion,
     WriterClosed,
 )
-from session_log._file_store import MAX_OPEN_FILES, FsStore
+from session_log._file_store import FsStore
 from session_log._fold import collect_state
 from session_log._frame import MAX_BATCH_BYTES, MAX_BATCH_LINES, MAX_LINE_BYTES, MAX_TOKEN_BYTES
 from session_log._idem import MAX_CARRIED_KEYS
@@ -102,6 +102,7 @@ from session_log._items import (
 from session_log._keyed import KeyedAppend, find_idem
 from session_log._layout import default_root
 from session_log._memory_store import MemoryStore
+from session_log._open_files import MAX_OPEN_FILES
 from session_log._payload import MAX_PAYLOAD_DEPTH
 from session_log._recording import (
     append_entries,

@@ -5,17 +5,13 @@ appears with all of its first lines, by an exclusive link to a file that is comp
 """
 
 import contextlib
-import errno
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import BinaryIO, Final, Literal, Self, TypeVar
+from typing import BinaryIO, Final, Literal, Self
 
 from session_log import _layout, _mend, _trash, blobs
-from session_log._at_fork import renew_after_fork
 from session_log._blob_content import Payload
 from session_log._blob_ref import BlobRef
 from session_log._clock import now_ms
@@ -24,13 +20,11 @@ from session_log._errors import (
     CallerError,
     NotFound,
     SegmentExists,
+    SessionDeleted,
     StoreUnavailable,
     UnsafePath,
-    WriterClosed,
 )
-from session_log._feed_file import FeedFile, RunEnds
 from session_log._feed_reader import sessions_in_feed
-from session_log._file_reader import FileReader
 from session_log._frame import (
     MAX_BATCH_BYTES,
     MAX_BATCH_LINES,
@@ -41,13 +35,12 @@ from session_log._frame import (
     marks_of,
 )
 from session_log._ids import parse_id
+from session_log._open_files import OpenFiles, announced
 from session_log._segment_file import SegmentFile
 from session_log._state import Damage
 from session_log._store import Appender, Capabilities
 from session_log._whole import create_whole, move_to_trash
 
-MAX_OPEN_FILES: Final = 64
-"""Segments kept open for appending; the least recently used is closed. With their traces, half of macOS's 256."""
 _DURABILITIES: Final = ("process", "turn", "power")
 TAIL_LATENCY_MS: Final = 20
 _FINAL_KINDS: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"kind":"run_errored"')
@@ -55,12 +48,9 @@ _FINAL_KINDS: Final = (b'{"kind":"turn_end"', b'{"kind":"run_completed"', b'{"ki
 Durability = Literal["process", "turn", "power"]
 Key = tuple[str, str]
 Position = tuple[int, int]
-Result = TypeVar("Result")
-_RETRIES: Final = 64
-"""How often an append begins anew because another thread's failed sync closed the descriptor that they share."""
 
 
-class FsStore(FileReader):
+class FsStore(OpenFiles):
     """Sessions below ``root`` (default: :func:`default_root`), in plain files. Safe for threads and processes.
 
     ``durability``: what an acknowledged append survives: ``"process"`` (the death of the process), ``"turn"`` (a
@@ -87,18 +77,11 @@ class FsStore(FileReader):
             raise CallerError(f"root={root!r}: is no path")
         from pathlib import Path
 
-        super().__init__(Path(os.path.abspath(root if root is not None else _layout.default_root())))
+        where = Path(os.path.abspath(root if root is not None else _layout.default_root()))
+        super().__init__(where, durability=durability, feed=feed)
         self.durability: Durability = durability
         self._compression = compression(compress_blobs, compress_above)
-        self._files: OrderedDict[Key, SegmentFile] = OrderedDict()
-        self._traces: OrderedDict[Key, SegmentFile] = OrderedDict()
-        self._lock = threading.RLock()
         self._synced: set[str] = set()
-        self.feed: FeedFile | None = FeedFile(self._root) if feed else None
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"FsStore({str(self.root)!r}, durability={self.durability!r})"
@@ -167,34 +150,11 @@ class FsStore(FileReader):
 
         return self._with_file(self._files, key, attempt)
 
-    def _with_file(
-        self, files: "OrderedDict[Key, SegmentFile]", key: Key, attempt: Callable[[SegmentFile], Result]
-    ) -> Result:
-        """Append through a cached descriptor; after an error it is dropped, and the next append looks anew."""
-        for again in range(_RETRIES, -1, -1):
-            file = self._file(files, key)
-            try:
-                return attempt(file)
-            except WriterClosed:  # by a failed sync of another thread; nothing was written here
-                self._forget(files, key, file)
-                if not again:
-                    raise
-            except CallerError:
-                raise
-            except StoreUnavailable as exc:
-                self._forget(files, key, file)
-                if not again or not self._spare_descriptors(exc):
-                    raise
-            except BaseException:
-                self._forget(files, key, file)
-                raise
-        raise AssertionError("the last attempt returns or raises")
-
     def appender(self, session_id: str, segment_id: str, position: tuple[int, int]) -> Appender:
         """Return a descriptor of its own on the segment, for a writer that knows its first lines and bytes."""
         key = parse_id(session_id), parse_id(segment_id)
         file = SegmentFile(self._path(*key), durability=self.durability, position=position)
-        return file if self.feed is None else _announced(file, self.feed, key)
+        return file if self.feed is None else announced(file, self.feed, key)
 
     def settle(self, session_id: str, segment_id: str) -> None:
         """Bring what is in a segment to the disk, unless this store promises nothing about power cuts.
@@ -241,11 +201,16 @@ class FsStore(FileReader):
 
     def let_go(self, session_id: str) -> None:
         """Close what is open of a session: it is about to go, or files of it to be replaced."""
-        with self._lock:
-            for files in (self._files, self._traces):
-                for key in [key for key in files if key[0] == session_id]:
-                    files.pop(key).release()
-            self._synced.discard(f"{self._root}/{session_id}")
+        self._release_session(session_id)
+        self._synced.discard(f"{self._root}/{session_id}")
+
+    def was_deleted(self, session_id: str) -> bool:
+        """Tell whether a session of this id was deleted, and is not there: the id is not used again."""
+        try:
+            _trash.refuse_deleted(self._root, parse_id(session_id))
+        except SessionDeleted:
+            return True
+        return False
 
     def confirm_parent(self, session_id: str, parent: str, child: str) -> None:
         """Take a child back that was just created, if its parent was deleted meanwhile.
@@ -291,15 +256,6 @@ class FsStore(FileReader):
             tail_latency_ms=TAIL_LATENCY_MS,
         )
 
-    def close(self) -> None:
-        """Close every descriptor. Idempotent; a later append opens them again."""
-        with self._lock:
-            for files in (self._files, self._traces):
-                while files:
-                    files.popitem()[1].release()
-        if self.feed is not None:
-            self.feed.close()
-
     def lookup_session_of(self, segment_id: str) -> str | None:
         """Return the session that holds the segment, or None; what the feed does not know is looked for in folders."""
         segment_id = parse_id(segment_id)
@@ -308,50 +264,6 @@ class FsStore(FileReader):
                 if self.exists(session_id, segment_id):
                     return session_id
         return super().lookup_session_of(segment_id)
-
-    # ── descriptors ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _file(self, files: "OrderedDict[Key, SegmentFile]", key: Key) -> SegmentFile:
-        with self._lock:
-            file = files.get(key)
-            if file is not None:
-                with contextlib.suppress(KeyError):  # a signal handler may have closed the store
-                    files.move_to_end(key)
-                return file
-            if files is self._traces:
-                file = SegmentFile(self._trace_path(*key), durability="process", create=True)
-            else:
-                file = SegmentFile(self._path(*key), durability=self.durability)
-                if self.feed is not None:
-                    _announced(file, self.feed, key)
-            files[key] = file
-            while len(files) > MAX_OPEN_FILES:
-                files.popitem(last=False)[1].release()
-            return file
-
-    def _last_known(self, key: Key) -> tuple[int, int, int] | None:
-        file = self._files.get(key)
-        written = file.known() if file is not None else None
-        counted = super()._last_known(key)
-        if written is None or counted is None:
-            return written or counted
-        return max(written, counted, key=lambda known: known[2])
-
-    def _spare_descriptors(self, exc: StoreUnavailable) -> bool:
-        if getattr(exc.__cause__, "errno", None) not in (errno.EMFILE, errno.ENFILE):
-            return False
-        with self._lock:
-            kept = [*self._files.values(), *self._traces.values()]
-            for file in kept:
-                file.release()
-        return bool(kept)
-
-    def _forget(self, files: "OrderedDict[Key, SegmentFile]", key: Key, file: SegmentFile) -> None:
-        """Drop a descriptor after an error: the next append opens and looks anew."""
-        with self._lock:
-            if files.get(key) is file:
-                del files[key]
-        file.release()
 
     def _already_in(self, key: Key, lines: list[bytes], expected: int | None, token: str) -> int | None:
         """Return the length after an earlier append of the same lines under the same token, if there was one."""
@@ -374,12 +286,6 @@ class FsStore(FileReader):
             return os.pread(fd, len(data), 0) == data
         finally:
             os.close(fd)
-
-
-def _announced(file: SegmentFile, feed: FeedFile, key: Key) -> SegmentFile:
-    """Have the ends of runs announced before they are appended."""
-    file.announce, file.in_turns = RunEnds(feed, *key), True
-    return file
 
 
 def _joined(lines: Sequence[bytes]) -> tuple[bytes, int, bool]:

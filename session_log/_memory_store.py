@@ -57,6 +57,10 @@ class MemoryStore:
                 raise SegmentExists(session_id, segment_id)
             return len(lines)
 
+    def was_deleted(self, session_id: str) -> bool:
+        """Tell whether a session of this id was deleted: the id is not used again."""
+        return parse_id(session_id) in self._deleted
+
     def adopt(self, session_id: str, segment_id: str, lines: Sequence[bytes]) -> None:
         """Take the lines of a segment from elsewhere as they are, damaged ones too; what was here is dropped."""
         with self._changed:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from session_log._chain import unlinked
 from session_log._codec import decode_line, encode_line
 from session_log._entries import ROLLBACK_DOMAIN, Extension, LogEntry
 from session_log._errors import CorruptSegment, InvalidEntry, NotFound
@@ -46,8 +47,9 @@ def export_lines(
     """Yield the lines of a segment with those it inherits before them, as one segment that stands alone.
 
     The lines are as they are in the files, but for what would not be right in one file: the first lines of forks are
-    left out, the targets of rollbacks are counted anew, and a batch that a fork cuts through is none any more. The
-    file restores to the same history, turns, usage and extensions.
+    left out, the targets of rollbacks are counted anew, a batch that a fork cuts through is none any more, and links of
+    an integrity chain are left out where they cover what is not in the file. It restores to the same history, turns,
+    usage and extensions.
 
     Raises:
         NotFound, CorruptSegment, BrokenLineage, MissingAncestor, InvalidCut: as :func:`session_log.restore`.
@@ -64,7 +66,8 @@ def export_lines(
             number += 1
             if number == 1 and before:
                 continue  # the first line of a fork says what the lines before it say already
-            yield _moved(line, before - 1 if before else 0, change)
+            moved = _moved(line, before - 1 if before else 0, change)
+            yield unlinked(moved) if before or change is not None else moved
         before += number - (1 if before else 0)
 
 

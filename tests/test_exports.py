@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 import session_log as sl
 from commands import FORK, OPEN, OTHER, ROOT, SESSION, run, sample
 from oracle import folded
+from recorded import record_turn
 from session_log.exports import blob_names, export_blobs, export_lines, export_markdown
 from session_log.lines import read_lines
+from session_log.verify import verify
 from strategies import SESSION_ID, histories
 from test_forks import ACTIONS, Entries, grow, valid_cut
 
@@ -73,6 +75,26 @@ def test_a_batch_that_a_fork_cuts_is_none_any_more(store: sl.FsStore) -> None:
     assert not any(b'"batch"' in line for line in lines)
     state = alone(lines)
     assert [item.text for item in state.history if isinstance(item, sl.Message)] == ["one", "two", "four"]
+
+
+def test_what_was_exported_has_no_link_that_does_not_hold(store: sl.FsStore) -> None:
+    """Of a fork, those of its own lines covered a first line that is left out; its parent's still hold."""
+    with sl.SegmentWriter.create(store, chain=True) as writer:
+        record_turn(writer, "one")
+        child = writer.fork_at(1)
+    with sl.SegmentWriter.resume(store, writer.session_id, child, chain=True) as fork:
+        record_turn(fork, "two")
+    whole = list(export_lines(store, writer.session_id, writer.segment_id))
+    lines = list(export_lines(store, writer.session_id, child))
+
+    memory = sl.MemoryStore()
+    for segment_id, exported in ((writer.segment_id, whole), (child, lines)):
+        memory.adopt(writer.session_id, segment_id, exported)
+    report = verify(memory, writer.session_id)
+
+    assert report.is_sound, report.findings
+    assert report.chained_segments == 2
+    assert whole == list(store.read(writer.session_id, writer.segment_id))
 
 
 def test_every_entry_may_be_changed_on_the_way(store: sl.FsStore) -> None:
