@@ -7,7 +7,7 @@ r"""Texts: what a person would call the text of an entry, without the JSON aroun
 [('call', 'shell command: echo "a\\nb"')]
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,8 +45,8 @@ def texts_of(entry: LogEntry) -> Iterator[Said]:
                 yield Said("extension", f"{extension.domain} {flat(extension.payload)}".rstrip())
         case AssistantItem(item=item) | ToolResultEntry(item=item):
             yield from texts_of_item(item)
-        case SystemItemEntry():
-            yield Said("system", system_text(entry))
+        case SystemItemEntry(item=item):
+            yield Said("system", "\n".join(_unique((system_text(entry), *_named(item)))))
         case RunErrored(message=message):
             yield Said("error", message)
         case Extension(domain=domain, payload=payload):
@@ -62,6 +62,24 @@ def texts_of(entry: LogEntry) -> Iterator[Said]:
             yield Said("note", "paused turn abandoned")
         case _:
             return
+
+
+def _named(item: object) -> Iterator[str]:
+    """Yield the texts of a system item that its body may not repeat."""
+    for holder in (item, getattr(item, "event", None)):
+        for name in ("message", "path", "slug", "name"):
+            text = getattr(holder, name, None)
+            if isinstance(text, str):
+                yield text
+
+
+def _unique(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts that none before them holds."""
+    said = ""
+    for text in texts:
+        if text and text not in said:
+            said += text
+            yield text
 
 
 def texts_of_item(item: Item) -> Iterator[Said]:
