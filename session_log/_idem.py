@@ -8,7 +8,6 @@
    free; a redo takes it again.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -96,6 +95,8 @@ def keyed(lines: Sequence[bytes], key: str) -> list[bytes]:
 
 def content_of(lines: Sequence[bytes]) -> str:
     """Return the hash of what the lines of an append say: 32 hex digits, so that nobody takes it for a blob's."""
+    import hashlib  # here, because importing it costs a millisecond
+
     digest = hashlib.sha256()
     for line in lines:
         digest.update(_content(line) + b"\n")

@@ -1,6 +1,5 @@
 """Resolving: the whole payload back in place of what a line kept of it; the opposite of spilling."""
 
-import base64
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -112,6 +111,8 @@ class _Resolver:
     def _attachment(self, part: Any, place: str) -> Any:
         if type(part) is not Attachment or part.data_blob is None:
             return part
+        import base64  # here, because most sessions have no attachments
+
         try:
             if part.data_blob.kind == ATTACHMENT_TEXT:
                 data = self._text(part.data_blob, f"{place}.data")

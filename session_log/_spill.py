@@ -6,7 +6,6 @@ one would be a wrong image. Only what is text for the model is spilled: the argu
 reasoning block is signed, and a payload is not ours; none of them can be shortened.
 """
 
-import base64
 import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -127,6 +126,8 @@ class Spill:
 
 def _content_of(data: str) -> tuple[bytes, str]:
     """Return what an attachment's blob holds, and its kind."""
+    import base64  # here, because most sessions have no attachments
+
     try:
         content = base64.b64decode(data, validate=True)
     except ValueError:
