@@ -1,0 +1,36 @@
+"""What was chosen: segments, or their first lines, each line once, however many forks inherit it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from session_log._ids import parse_id
+from session_log._lineage import lineage
+from session_log._state import Damage
+from session_log._store import Store
+
+
+class Chosen(NamedTuple):
+    """A segment, or its first ``entries`` lines; with ``resolve``, those that it inherits by reference, too."""
+
+    session_id: str
+    segment_id: str
+    entries: int | None = None
+    resolve: bool = False
+
+
+def spans_of(
+    store: Store, chosen: Iterable[Chosen], damage: list[Damage] | None = None
+) -> dict[tuple[str, str], int | None]:
+    """Return how many lines are wanted of each segment; None is all of them.
+
+    Raises:
+        NotFound, BrokenLineage, MissingAncestor: as :func:`session_log.restore`.
+    """
+    wanted: dict[tuple[str, str], int | None] = {}
+    for session_id, segment_id, entries, resolve in chosen:
+        own = parse_id(session_id), parse_id(segment_id)
+        spans = lineage(store, *own, entries, damage) if resolve else ()
+        for key, stop in [((own[0], span.segment_id), span.entries) for span in spans] or [(own, entries)]:
+            known = wanted.get(key, 0)
+            wanted[key] = None if known is None or stop is None else max(known, stop)
+    return wanted
