@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from session_log._forking import locate
 from session_log._ids import parse_id
 from session_log._lineage import lineage
 from session_log._state import Damage
@@ -10,11 +11,15 @@ from session_log._store import Store
 
 
 class Chosen(NamedTuple):
-    """A segment, or its first ``entries`` lines; with ``resolve``, those that it inherits by reference, too."""
+    """A segment; its first ``entries`` lines, or those up to the end of a ``turn``.
+
+    With ``resolve``, the lines that it inherits by reference, too. (Without, a turn that it inherits is in a parent.)
+    """
 
     session_id: str
     segment_id: str
     entries: int | None = None
+    turn: int | None = None
     resolve: bool = False
 
 
@@ -24,11 +29,14 @@ def spans_of(
     """Return how many lines are wanted of each segment; None is all of them.
 
     Raises:
-        NotFound, BrokenLineage, MissingAncestor: as :func:`session_log.restore`.
+        NotFound, BrokenLineage, MissingAncestor, InvalidCut: as :func:`session_log.restore`.
     """
     wanted: dict[tuple[str, str], int | None] = {}
-    for session_id, segment_id, entries, resolve in chosen:
-        own = parse_id(session_id), parse_id(segment_id)
+    for session_id, segment_id, lines, turn, resolve in chosen:
+        own, entries = (parse_id(session_id), parse_id(segment_id)), lines
+        if turn is not None:
+            found, cut = locate(store, *own, turn)
+            own, entries = (own[0], found), cut.entries
         spans = lineage(store, *own, entries, damage) if resolve else ()
         for key, stop in [((own[0], span.segment_id), span.entries) for span in spans] or [(own, entries)]:
             known = wanted.get(key, 0)

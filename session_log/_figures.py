@@ -79,9 +79,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What was counted.
 
     ``lines`` are committed ones: those of all ``kinds``, ``blank`` ones and ``damaged`` ones. ``turns`` are turns that
-    ended. ``runs_interrupted`` say so, or another run began before they ended; ``runs_open`` stand last in their segment
-    without an end: they go on, or were interrupted. ``stray_results`` answer no call of their segment. ``torn_bytes``
-    were never committed. ``longest`` comes longest first. Times are milliseconds, UTC; None if there is none.
+    ended. ``runs_interrupted`` say so, or another run began before they ended; ``runs_open`` stand last in their
+    segment without an end: they go on, or were interrupted. ``stray_results`` answer no call of their segment.
+    ``torn_bytes`` were never committed. ``longest`` comes longest first. Times are milliseconds, UTC, or None.
     """
 
     segments: int = 0

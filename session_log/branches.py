@@ -252,9 +252,7 @@ def _entries(stretches: Iterable[Stretch]) -> int:
 def compare(
     store: Store, session_id: str, left: str, right: str, *, at_left: int | None = None, at_right: int | None = None
 ) -> Comparison:
-    """Compare two branches of a session, or so many lines of them, from their common ancestor on.
-
-    Reads first lines, and asks for two lengths.
+    """Compare branches, or so many lines of them, from their common ancestor on. Reads first lines, and two lengths.
 
     Raises:
         NotFound, CorruptSegment, BrokenLineage, MissingAncestor, UnsupportedVersion: as :func:`session_log.restore`.
@@ -268,11 +266,11 @@ def compare(
         shared.append(min(mine, other, key=lambda stretch: stretch.stop))
     for side, other_side in ((ours, theirs), (theirs, ours)):
         if side and len(side) == len(shared) and side[-1].stop < other_side[len(shared) - 1].stop:
-            segment_id, inherited = side[-1].segment_id, other_side[len(shared) - 1].stop
-            length = store.length(session_id, segment_id)  # anew: it may have grown since, or was cut on purpose
+            found, inherited = side[-1].segment_id, other_side[len(shared) - 1].stop
+            length = store.length(session_id, found)  # anew: it may have grown since, or was cut on purpose
             if length < inherited:
                 reason = f"has {length} lines, a child inherits {inherited}"
-                raise BrokenLineage(where(store, session_id, segment_id), length, 0, reason)
+                raise BrokenLineage(where(store, session_id, found), length, 0, reason)
     return Comparison(
         segment_id=shared[-1].segment_id if shared else _common(store, session_id, left, right),
         entries=shared[-1].stop if shared else 0,

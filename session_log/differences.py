@@ -39,7 +39,7 @@ from session_log._forking import locate
 from session_log._ids import parse_id
 from session_log._items import Item, Unknown
 from session_log._lineage import inherits
-from session_log._reader import read_blocks, where
+from session_log._reader import head_at, read_blocks, where
 from session_log._session import restore
 from session_log._state import Damage, RestoredState
 from session_log._store import Store
@@ -93,7 +93,8 @@ class Suffix(msgspec.Struct, frozen=True, kw_only=True):
         """
         store, session_id = self.side.store, parse_id(self.side.session_id)
         for segment_id, start, stop in map(msgspec.structs.astuple, self.stretches):
-            for block in read_blocks(store, session_id, segment_id, start, stop, damage=damage):
+            offset = head_at(store, session_id, segment_id, start).byte_offset if start else 0
+            for block in read_blocks(store, session_id, segment_id, start, stop, offset=offset, damage=damage):
                 found = zip(block.entries, block.lines(), strict=True)
                 for number, (entry, line) in enumerate(found, block.first_line + 1):
                     if entry is None or (isinstance(entry, SegmentStart) and inherits(entry)):
@@ -153,7 +154,7 @@ def read_difference(left: Side, right: Side, *, salvage: bool = False) -> Differ
     """
     left, right = _cut(left), _cut(right)
     found: Comparison | None = None
-    if left.store is right.store and left.session_id == right.session_id:
+    if left.session_id == right.session_id and _root(left.store) == _root(right.store):
         found = compare(
             left.store, left.session_id, left.segment_id, right.segment_id, at_left=left.entries, at_right=right.entries
         )
@@ -178,6 +179,11 @@ def read_difference(left: Side, right: Side, *, salvage: bool = False) -> Differ
         right=Suffix(side=right, items=theirs[same:], first=same + 1),
         damage=tuple(damage for state in states for damage in state.damage),
     )
+
+
+def _root(store: Store) -> object:
+    """Return what tells whether two stores are the same: their folder, if they have one."""
+    return getattr(store, "root", store)
 
 
 def _cut(side: Side) -> Side:

@@ -61,12 +61,16 @@ def read_figures(
     store: Store,
     chosen: Iterable[Chosen] | None = None,
     *,
+    since: int | None = None,
+    until: int | None = None,
     longest: int = LONGEST,
     damage: list[Damage] | None = None,
     progress: Progress | None = None,
 ) -> Figures:
     """Count what was chosen (None: the whole store), each line once. Reads only; files may be written to meanwhile.
 
+    ``since`` and ``until``: only the lines of this time, in milliseconds, UTC, both included; a call and its result
+    that lie on two sides of a bound do not find each other. ``longest``: how many of the longest lines to list.
     ``progress`` is told how many segments are done, of how many. Damage is appended to ``damage``, if it is given.
 
     Raises:
@@ -78,7 +82,7 @@ def read_figures(
     tally = Tally(longest)
     for done, ((session_id, segment_id), stop) in enumerate(wanted.items(), 1):
         try:
-            _count(tally, store, session_id, segment_id, stop, damage)
+            _count(_Segment(tally, session_id, segment_id, since, until), store, stop, damage)
         except NotFound:
             if chosen is not None:
                 raise
@@ -97,41 +101,39 @@ def _every_segment(store: Store) -> Iterator[tuple[str, str]]:
         yield from ((session_id, segment_id) for segment_id in segments)
 
 
-def _count(
-    tally: "Tally", store: Store, session_id: str, segment_id: str, stop: int | None, damage: list[Damage] | None
-) -> None:
-    seen = _Segment(tally, session_id, segment_id)
+def _count(seen: "_Segment", store: Store, stop: int | None, damage: list[Damage] | None) -> None:
     end = 0
-    for block in read_blocks(store, session_id, segment_id, 0, stop, damage=damage):
+    for block in read_blocks(store, *seen.ids, 0, stop, damage=damage):
         seen.block(block)
         end = block.byte_offset + len(block.data)
-    torn = 0
-    if stop is None and isinstance(store, BlockReader):
-        torn = store.torn_bytes(session_id, segment_id, end)
     if not end:
-        report(Damage(where(store, session_id, segment_id), 1, 0, 0, ""), "the segment has no committed line", damage)
+        report(Damage(where(store, *seen.ids), 1, 0, 0, ""), "the segment has no committed line", damage)
+    torn = store.torn_bytes(*seen.ids, end) if stop is None and isinstance(store, BlockReader) else 0
     seen.end(torn)
 
 
 class _Segment:
     """One segment on its way into a tally: which calls wait for a result, whether a run is open."""
 
-    def __init__(self, tally: Tally, session_id: str, segment_id: str) -> None:
+    def __init__(self, tally: Tally, session_id: str, segment_id: str, since: int | None, until: int | None) -> None:
+        self.ids = session_id, segment_id
         self._tally = tally
-        self._ids = session_id, segment_id
+        self._since = since
+        self._until = until
         self._open_calls: dict[str, list[tuple[str, int | None]]] = {}
         self._waiting = 0
         self._run_open = False
-        tally.counts["segments"] += 1
 
     def block(self, block: Block) -> None:
         """Count the lines of a block."""
         tally, counts = self._tally, self._tally.counts
-        lines = block.lines()
-        counts["lines"] += len(lines)
-        counts["size_bytes"] += len(block.data)
-        for number, (line, entry) in enumerate(zip(lines, block.entries, strict=True), block.first_line + 1):
+        for number, (line, entry) in enumerate(zip(block.lines(), block.entries, strict=True), block.first_line + 1):
+            ts = clock_time(entry)
+            if not self._is_in_time(ts):
+                continue
             size = len(line) + 1
+            counts["lines"] += 1
+            counts["size_bytes"] += size
             if entry is None:
                 counts["damaged" if line.strip() else "blank"] += 1
                 continue
@@ -139,11 +141,16 @@ class _Segment:
             sums = tally.kind(kind)
             sums[0] += 1
             sums[1] += size
-            tally.long(size, *self._ids, number, kind)
-            ts = clock_time(entry)
+            tally.long(size, *self.ids, number, kind)
             if ts:
                 tally.at(ts)
             self._entry(entry, ts)
+
+    def _is_in_time(self, ts: int) -> bool:
+        """Tell whether a line counts; one without a time does if every time counts."""
+        if self._since is None and self._until is None:
+            return True
+        return bool(ts) and (self._since is None or ts >= self._since) and (self._until is None or ts <= self._until)
 
     def _entry(self, entry: LogEntry, ts: int) -> None:
         counts = self._tally.counts
@@ -207,7 +214,8 @@ class _Segment:
             self._tally.tool(name).unanswered += 1
 
     def end(self, torn_bytes: int) -> None:
-        """Count what was left open."""
+        """Count the segment, and what was left open in it."""
+        self._tally.counts["segments"] += 1
         self._tally.counts["torn_bytes"] += torn_bytes
         self._tally.counts["runs_open"] += self._run_open
         for calls in self._open_calls.values():
