@@ -19,9 +19,6 @@ class KindFigures(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
     size_bytes: int = 0
 
-    def __add__(self, other: "KindFigures") -> "KindFigures":
-        return KindFigures(entries=self.entries + other.entries, size_bytes=self.size_bytes + other.size_bytes)
-
 
 class ToolFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of a tool: how many, how many results were errors, how many calls got none.
@@ -52,17 +49,6 @@ class ToolFigures(msgspec.Struct, frozen=True, kw_only=True):
             return None
         rank = max(1, math.ceil(totals[-1] * percent / 100))
         return self.times[bisect.bisect_left(totals, rank)][0]
-
-    def __add__(self, other: "ToolFigures") -> "ToolFigures":
-        times = dict(self.times)
-        for time_ms, count in other.times:
-            times[time_ms] = times.get(time_ms, 0) + count
-        return ToolFigures(
-            calls=self.calls + other.calls,
-            errors=self.errors + other.errors,
-            unanswered=self.unanswered + other.unanswered,
-            times=tuple(sorted(times.items())),
-        )
 
 
 class LongLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,13 +87,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     kinds: dict[str, KindFigures] = {}  # msgspec gives each its own
     tools: dict[str, ToolFigures] = {}
     longest: tuple[LongLine, ...] = ()
-
-    def __add__(self, other: "Figures") -> "Figures":
-        """Return the figures of both; of the longest lines, as many as the longer list has."""
-        tally = Tally(max(len(self.longest), len(other.longest)))
-        tally.add(self)
-        tally.add(other)
-        return tally.frozen()
 
 
 _COUNTS: Final = (

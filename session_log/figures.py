@@ -11,8 +11,8 @@
 (1, 1, 1)
 
 Lines are counted where they stand: what a fork inherits by reference once, in the parent, and what was rolled back all
-the same. The figures of two sets of segments that have none in common add up (``+``). Memory does not grow with the
-log: files are read in blocks, and times are kept to three digits.
+the same. Figures of segments add up (:func:`add_up`). Memory does not grow with the log: files are read in blocks, and
+times are kept to three digits.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +48,7 @@ __all__ = [
     "MAX_OPEN_CALLS",
     "OTHERS",
     "ToolFigures",
+    "add_up",
     "read_figures",
 ]
 LONGEST: Final = 5
@@ -89,6 +90,14 @@ def read_figures(
             continue  # deleted since it was listed
         if progress is not None:
             progress(done, len(wanted))
+    return tally.frozen()
+
+
+def add_up(parts: Iterable[Figures], *, longest: int = LONGEST) -> Figures:
+    """Return the figures of all parts. Pure. ``longest``: how many of the longest lines to list, if the parts do."""
+    tally = Tally(longest)
+    for part in parts:
+        tally.add(part)
     return tally.frozen()
 
 

@@ -1,7 +1,6 @@
 """``session-log stats``."""
 
 import functools
-import operator
 from collections.abc import Iterator
 
 import click
@@ -13,7 +12,7 @@ from session_log.cli._options import REF, Shared, examples, shared, times
 from session_log.cli._output import Output, columns
 from session_log.cli._table import table
 from session_log.cli.ls import size
-from session_log.figures import LONGEST, Figures, ToolFigures, read_figures
+from session_log.figures import LONGEST, Figures, ToolFigures, add_up, read_figures
 
 
 @click.command(
@@ -45,7 +44,7 @@ def stats_command(
         for store, chosen in chosen_of(given, refs, resolve=resolve):
             read = functools.partial(read_figures, store, chosen, damage=damage, progress=progress)
             parts.append(read(since=since, until=until, longest=longest))
-    figures = functools.reduce(operator.add, parts)
+    figures = add_up(parts, longest=longest)
     if out.json:
         tools = {name: _tool(tool) for name, tool in figures.tools.items()}
         out.record(figures, tools=tools)
