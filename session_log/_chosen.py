@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from session_log._errors import NotFound
 from session_log._forking import locate
 from session_log._ids import parse_id
 from session_log._lineage import lineage
+from session_log._reader import where
 from session_log._state import Damage
 from session_log._store import Store
 
@@ -37,6 +39,8 @@ def spans_of(
         if turn is not None:
             found, cut = locate(store, *own, turn)
             own, entries = (own[0], found), cut.entries
+        if not store.exists(*own):
+            raise NotFound(where(store, *own), "no such segment")
         spans = lineage(store, *own, entries, damage) if resolve else ()
         for key, stop in [((own[0], span.segment_id), span.entries) for span in spans] or [(own, entries)]:
             known = wanted.get(key, 0)

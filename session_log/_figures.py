@@ -62,7 +62,7 @@ class LongLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was counted.
+    """What was counted: in how many ``segments`` there was something to count, and what.
 
     ``lines`` are committed ones: those of all ``kinds``, ``blank`` ones and ``damaged`` ones. ``turns`` are turns that
     ended. ``runs_interrupted`` say so, or another run began before they ended; ``runs_open`` stand last in their

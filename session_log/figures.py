@@ -131,7 +131,7 @@ class _Segment:
         self._until = until
         self._open_calls: dict[str, list[tuple[str, int | None]]] = {}
         self._waiting = 0
-        self._run_open = False
+        self._run_open = self._seen = False
 
     def block(self, block: Block) -> None:
         """Count the lines of a block."""
@@ -140,6 +140,7 @@ class _Segment:
             ts = clock_time(entry)
             if not self._is_in_time(ts):
                 continue
+            self._seen = True
             size = len(line) + 1
             counts["lines"] += 1
             counts["size_bytes"] += size
@@ -223,8 +224,8 @@ class _Segment:
             self._tally.tool(name).unanswered += 1
 
     def end(self, torn_bytes: int) -> None:
-        """Count the segment, and what was left open in it."""
-        self._tally.counts["segments"] += 1
+        """Count the segment, if a line of it counted, and what was left open in it."""
+        self._tally.counts["segments"] += self._seen
         self._tally.counts["torn_bytes"] += torn_bytes
         self._tally.counts["runs_open"] += self._run_open
         for calls in self._open_calls.values():
