@@ -128,14 +128,18 @@ def test_lines_that_are_none_are_loaded_too(tool: str, beside: Path) -> None:
         "jq": ("sh", "jq -s 'map(.entry | type) | group_by(.) | map(length) | tostring' -r lines.jsonl", "[5,18]"),
         "DuckDB": (
             "python",
-            "import duckdb; print(duckdb.sql(\"SELECT count(text), count(entry->>'kind') FROM read_json('lines.jsonl', "
-            "format = 'newline_delimited', columns = {line: 'BIGINT', entry: 'JSON', text: 'VARCHAR'})\").fetchall())",
+            (
+                "import duckdb; print(duckdb.sql(\"SELECT count(text), count(entry->>'kind') FROM read_json('lines.jsonl', "
+                "format = 'newline_delimited', columns = {line: 'BIGINT', entry: 'JSON', text: 'VARCHAR'})\").fetchall())"
+            ),
             "[(5, 17)]",
         ),
         "polars": (
             "python",
-            "import polars as pl; found = pl.read_ndjson('lines.jsonl', schema={'line': pl.Int64, 'text': pl.String, "
-            "'entry': pl.Struct({'kind': pl.String})}); print(found.height, found['text'].drop_nulls().len())",
+            (
+                "import polars as pl; found = pl.read_ndjson('lines.jsonl', schema={'line': pl.Int64, 'text': pl.String, "
+                "'entry': pl.Struct({'kind': pl.String})}); print(found.height, found['text'].drop_nulls().len())"
+            ),
             "23 5",
         ),
     }[tool]
