@@ -116,7 +116,32 @@ def test_no_recipe_writes_to_the_root(beside: Path) -> None:
     assert {path: path.read_bytes() for path in (beside / "sessions").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("tool", ["jq", "DuckDB", "polars"])
+LOADED = {
+    "jq": ("sh", "jq -s 'map(.entry | type) | group_by(.) | map(length) | tostring' -r lines.jsonl", "[5,18]"),
+    "DuckDB": (
+        "python",
+        """
+import duckdb
+columns = "columns = {line: 'BIGINT', entry: 'JSON', text: 'VARCHAR'}"
+lines = f"read_json('lines.jsonl', format = 'newline_delimited', {columns})"
+print(duckdb.sql(f"SELECT count(text), count(entry->>'kind') FROM {lines}").fetchall())
+""",
+        "[(5, 17)]",
+    ),
+    "polars": (
+        "python",
+        """
+import polars as pl
+schema = {"line": pl.Int64, "text": pl.String, "entry": pl.Struct({"kind": pl.String})}
+found = pl.read_ndjson("lines.jsonl", schema=schema)
+print(found.height, found["text"].drop_nulls().len())
+""",
+        "23 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", LOADED)
 def test_lines_that_are_none_are_loaded_too(tool: str, beside: Path) -> None:
     """Damaged, blank, no object: what ``cat --with-source`` prints has one shape, whatever is in the file."""
     need(tool)
@@ -124,25 +149,7 @@ def test_lines_that_are_none_are_loaded_too(tool: str, beside: Path) -> None:
     damaged = b'no entry\n   \n[1,"x"]\n"text"\n5\n{"kind":5}\n{"ts":' + b"9" * 30 + b'}\r\n{"kind":"torn'
     path.write_bytes(path.read_bytes() + damaged)
     to_file = Recipe("sh", "session-log cat b1bbb --with-source > lines.jsonl", "")
-    language, text, loaded = {
-        "jq": ("sh", "jq -s 'map(.entry | type) | group_by(.) | map(length) | tostring' -r lines.jsonl", "[5,18]"),
-        "DuckDB": (
-            "python",
-            (
-                "import duckdb; print(duckdb.sql(\"SELECT count(text), count(entry->>'kind') FROM read_json('lines.jsonl', "
-                "format = 'newline_delimited', columns = {line: 'BIGINT', entry: 'JSON', text: 'VARCHAR'})\").fetchall())"
-            ),
-            "[(5, 17)]",
-        ),
-        "polars": (
-            "python",
-            (
-                "import polars as pl; found = pl.read_ndjson('lines.jsonl', schema={'line': pl.Int64, 'text': pl.String, "
-                "'entry': pl.Struct({'kind': pl.String})}); print(found.height, found['text'].drop_nulls().len())"
-            ),
-            "23 5",
-        ),
-    }[tool]
+    language, text, loaded = LOADED[tool]
 
     run(beside, to_file)
 
