@@ -124,6 +124,18 @@ def test_what_a_fork_inherits_counts_once(tmp_path: Path) -> None:
     assert (whole.lines, whole.turns) == (store.length(SESSION, ROOT) + store.length(SESSION, FORK), 3)
 
 
+def test_what_two_forks_inherit_counts_once(tmp_path: Path) -> None:
+    """In whatever order they come: of the parent, the lines of the longer prefix, and no others."""
+    store = sl.FsStore(sample(tmp_path))
+    other = sl.fork_at_entry(store, SESSION, ROOT, 12)
+    forks = [Chosen(SESSION, FORK, resolve=True), Chosen(SESSION, other, resolve=True)]
+    alone = store.length(SESSION, FORK) + store.length(SESSION, other)
+
+    for order in (forks, forks[::-1]):
+        assert read_figures(store, order).lines == 12 + alone
+    assert read_figures(store, [*forks, Chosen(SESSION, ROOT), *forks]).lines == store.length(SESSION, ROOT) + alone
+
+
 def test_lines_up_to_a_line_or_a_turn(tmp_path: Path) -> None:
     store = sl.FsStore(sample(tmp_path))
 
