@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from session_log._errors import NotFound
+from session_log._errors import InvalidCut, NotFound
 from session_log._forking import locate
 from session_log._ids import parse_id
 from session_log._lineage import lineage
@@ -41,6 +41,8 @@ def spans_of(
             own, entries = (own[0], found), cut.entries
         if not store.exists(*own):
             raise NotFound(where(store, *own), "no such segment")
+        if lines is not None and not 1 <= lines <= store.length(*own):
+            raise InvalidCut(where(store, *own), f"there are no {lines} lines", (store.length(*own),))
         spans = lineage(store, *own, entries, damage) if resolve else ()
         for key, stop in [((own[0], span.segment_id), span.entries) for span in spans] or [(own, entries)]:
             known = wanted.get(key, 0)

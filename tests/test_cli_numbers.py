@@ -126,6 +126,12 @@ def test_nothing_is_no_match(tmp_path: Path) -> None:
         assert run(name, "b1bbb", root=tmp_path).code == 3
 
 
+@pytest.mark.parametrize("ref", ["b1bbb:99", "b1bbb@9"])
+def test_a_line_or_turn_that_is_not_there_is_not_found(root: Path, ref: str) -> None:
+    for name in ("stats", "usage"):
+        assert run(name, ref, root=root).code == 3
+
+
 def test_a_later_version_is_said_to_be_one(own: Path) -> None:
     path = segment(own, OTHER, OPEN)
     path.write_bytes(path.read_bytes().replace(b'"v":1', b'"v":9', 1))
@@ -217,7 +223,8 @@ def test_times_are_bounds(root: Path) -> None:
 def test_a_diff_with_itself_is_none(root: Path) -> None:
     for more in ((), ("--stat",), ("--state",), ("--json",)):
         assert run("diff", "b2bbb", "b2bbb", *more, root=root).code == 0
-    assert run("diff", "b1bbb", "-", root=root, stdin=segment(root).read_bytes()).code == 0
+    for sides in (("b1bbb", "-"), ("-", "-"), ("-:5", "b1bbb:5")):
+        assert run("diff", "--", *sides, root=root, stdin=segment(root).read_bytes()).code == 0
 
 
 def test_a_diff_in_full_and_raw(own: Path) -> None:

@@ -142,8 +142,9 @@ def test_lines_up_to_a_line_or_a_turn(tmp_path: Path) -> None:
     assert read_figures(store, [Chosen(SESSION, ROOT, entries=4)]).lines == 4
     assert read_figures(store, [Chosen(SESSION, ROOT, turn=1)]).turns == 1
     assert read_figures(store, [Chosen(SESSION, FORK, turn=2, resolve=True)]).turns == 2
-    with pytest.raises(sl.InvalidCut):
-        read_figures(store, [Chosen(SESSION, ROOT, turn=9)])
+    for nowhere in (Chosen(SESSION, ROOT, turn=9), Chosen(SESSION, ROOT, 99), Chosen(SESSION, ROOT, 0)):
+        with pytest.raises(sl.InvalidCut):
+            read_figures(store, [nowhere])
 
 
 def test_times_bound_what_is_counted(tmp_path: Path) -> None:
