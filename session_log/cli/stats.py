@@ -26,7 +26,12 @@ from session_log.figures import LONGEST, Figures, ToolFigures, add_up, read_figu
 @click.argument("refs", metavar="[REF]...", type=REF, nargs=-1)
 @click.option("--resolve", is_flag=True, help="Also what a fork inherits, each line once.")
 @click.option(
-    "--longest", type=click.IntRange(0, 1000), metavar="N", default=LONGEST, show_default=True, help="So many lines."
+    "--longest",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    default=LONGEST,
+    show_default=True,
+    help="How many of the longest lines.",
 )
 @times
 @shared()
