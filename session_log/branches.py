@@ -249,14 +249,16 @@ def _entries(stretches: Iterable[Stretch]) -> int:
     return sum(stretch.stop - stretch.start for stretch in stretches)
 
 
-def compare(store: Store, session_id: str, left: str, right: str) -> Comparison:
-    """Compare two branches of a session from their common ancestor on. Reads first lines, and asks for two lengths.
+def compare(
+    store: Store, session_id: str, left: str, right: str, *, at_left: int | None = None, at_right: int | None = None
+) -> Comparison:
+    """Compare branches, or so many lines of them, from their common ancestor on. Reads first lines, and two lengths.
 
     Raises:
         NotFound, CorruptSegment, BrokenLineage, MissingAncestor, UnsupportedVersion: as :func:`session_log.restore`.
     """
     session_id, left, right = parse_id(session_id), parse_id(left), parse_id(right)
-    ours, theirs = _stretches(store, session_id, left), _stretches(store, session_id, right)
+    ours, theirs = _stretches(store, session_id, left, at_left), _stretches(store, session_id, right, at_right)
     shared: list[Stretch] = []
     for mine, other in zip(ours, theirs, strict=False):
         if mine.segment_id != other.segment_id:
@@ -264,9 +266,11 @@ def compare(store: Store, session_id: str, left: str, right: str) -> Comparison:
         shared.append(min(mine, other, key=lambda stretch: stretch.stop))
     for side, other_side in ((ours, theirs), (theirs, ours)):
         if side and len(side) == len(shared) and side[-1].stop < other_side[len(shared) - 1].stop:
-            path, length = where(store, session_id, side[-1].segment_id), side[-1].stop
-            reason = f"has {length} lines, a child inherits {other_side[len(shared) - 1].stop}"
-            raise BrokenLineage(path, length, 0, reason)
+            found, inherited = side[-1].segment_id, other_side[len(shared) - 1].stop
+            length = store.length(session_id, found)  # anew: it may have grown since, or was cut on purpose
+            if length < inherited:
+                reason = f"has {length} lines, a child inherits {inherited}"
+                raise BrokenLineage(where(store, session_id, found), length, 0, reason)
     return Comparison(
         segment_id=shared[-1].segment_id if shared else _common(store, session_id, left, right),
         entries=shared[-1].stop if shared else 0,
@@ -276,8 +280,8 @@ def compare(store: Store, session_id: str, left: str, right: str) -> Comparison:
     )
 
 
-def _stretches(store: Store, session_id: str, segment_id: str) -> list[Stretch]:
-    spans = lineage(store, session_id, segment_id)
+def _stretches(store: Store, session_id: str, segment_id: str, entries: int | None) -> list[Stretch]:
+    spans = lineage(store, session_id, segment_id, entries)
     stops = [span.entries if span.entries is not None else store.length(session_id, segment_id) for span in spans]
     return [Stretch(span.segment_id, 0, stop) for span, stop in zip(spans, stops, strict=True)]
 

@@ -25,10 +25,13 @@ The rules:
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import msgspec
+
+from session_log._chosen import Chosen, spans_of
 from session_log._entries import LlmUsage, UsageRecord
-from session_log._errors import InvalidId, NotFound
+from session_log._errors import CallerError, InvalidId, NotFound
 from session_log._fold import usage_record
 from session_log._ids import parse_id
 from session_log._ledger import (
@@ -47,6 +50,7 @@ from session_log._store import Store
 from session_log._usage_lines import usage_of
 
 __all__ = [
+    "Chosen",
     "Ledger",
     "MAX_PRICE_DIGITS",
     "MissingSource",
@@ -57,7 +61,30 @@ __all__ = [
     "ledger_of",
     "read_calls",
     "read_ledger",
+    "read_prices",
 ]
+
+
+class _Priced(Price, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A price as a file says it: a name that is misspelled would cost money."""
+
+
+_prices = msgspec.json.Decoder(dict[str, _Priced]).decode
+
+
+def read_prices(data: bytes) -> dict[str, Price]:
+    """Return prices from JSON: an object of models, each ``{"input": 3, "output": 15, "cached_input": "0.30"}``.
+
+    Numbers and texts are taken exactly as they are written; the fields are those of :class:`Price`.
+
+    Raises:
+        CallerError: it is no such object.
+    """
+    try:
+        return {model: Price(**msgspec.structs.asdict(price)) for model, price in _prices(data).items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        remedy = 'give {"MODEL": {"input": 3, "output": 15}}, for a million tokens'
+        raise CallerError(f"the prices: are no table of prices ({exc}); {remedy}") from None
 
 
 def read_calls(store: Store, session_id: str, *, damage: list[Damage] | None = None) -> list[UsageCall]:
@@ -90,21 +117,32 @@ def read_ledger(
     *,
     prices: Mapping[str, Price] | None = None,
     salvage: bool = False,
+    chosen: Iterable[Chosen] | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Ledger:
     """Total the usage of some sessions (None: of all), with the cost by ``prices``, a table by model.
 
     With ``salvage``, damaged lines are listed in ``damage`` instead of raised; a segment without a sound first line is
-    not counted.
+    not counted. ``chosen``: of these segments, or their first lines, alone, each line once (of their sessions, if none
+    are given). ``since`` and ``until``: of this time alone, in milliseconds, UTC, both included; calls without a time
+    are left out then. ``progress`` is told how many sessions are done, of how many.
 
     Raises:
         NotFound, CorruptSegment, UnsupportedVersion: as :func:`read_calls`.
+        BrokenLineage, MissingAncestor: what a chosen segment inherits is not there.
         CallerError: a price is none.
     """
     damage: list[Damage] | None = [] if salvage else None
     missing: list[MissingSource] = []
     sums = Sums(prices)
+    wanted = spans_of(store, chosen, damage) if chosen is not None else None
+    if wanted is not None and session_ids is None:
+        session_ids = [session_id for session_id, _ in wanted]
     given = session_ids is not None
-    for session_id in dict.fromkeys(map(parse_id, session_ids if session_ids is not None else store.list_sessions())):
+    listed = dict.fromkeys(map(parse_id, session_ids if session_ids is not None else store.list_sessions()))
+    for done, session_id in enumerate(listed, 1):
         lost: list[MissingSource] = []
         try:
             calls = list(_calls(store, session_id, damage, lost))
@@ -112,9 +150,28 @@ def read_ledger(
             if given:
                 raise
             continue  # deleted since it was listed
-        missing += lost
-        sums.extend(session_id, calls)
+        missing += (source for source in lost if wanted is None or (session_id, source.segment_id) in wanted)
+        sums.extend(session_id, _within(calls, session_id, wanted, since, until))
+        if progress is not None:
+            progress(done, len(listed))
     return sums.ledger(tuple(missing), tuple(damage or ()))
+
+
+def _within(
+    calls: Iterable[Taken],
+    session_id: str,
+    wanted: Mapping[tuple[str, str], int | None] | None,
+    since: int | None,
+    until: int | None,
+) -> Iterator[Taken]:
+    for call in calls:
+        stop = wanted.get((session_id, call.segment_id), 0) if wanted is not None else None
+        if stop is not None and call.line > stop:
+            continue
+        if (since is None and until is None) or (
+            call.ts is not None and (since is None or call.ts >= since) and (until is None or call.ts <= until)
+        ):
+            yield call
 
 
 def ledger_of(calls: Iterable[UsageCall], *, prices: Mapping[str, Price] | None = None) -> Ledger:

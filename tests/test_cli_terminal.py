@@ -61,12 +61,20 @@ def on_terminal(
                 break
             seen += part
             if answer is not None and (typed := answer(seen)) is not None:
+                while not waits(process.pid):  # (a signal just before it reads is noticed with the next key only)
+                    assert process.poll() is None
                 os.write(leader, typed)
                 answer = None
         else:
             process.send_signal(signal.SIGKILL)
         os.close(leader)
     return process.returncode, seen.decode().replace("\r\n", "\n")
+
+
+def waits(pid: int) -> bool:
+    """Tell whether a process sleeps: it waits for what is typed."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "S"
 
 
 @pytest.fixture

@@ -104,12 +104,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     source = {
         path.relative_to(CHECKOUT).as_posix()
         for path in (CHECKOUT / "session_log").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".md", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".md", ".json", ".typed"}
     }
 
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
-    assert {"session_log/py.typed", "session_log/FORMAT.md"} <= packed
+    assert {"session_log/py.typed", "session_log/FORMAT.md", "session_log/lnav/session_log.json"} <= packed
     assert packed == source
 
 

@@ -23,8 +23,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
     "export": ("export", "Export a conversation: lines that stand alone, Markdown, messages."),
+    "stats": ("stats", "Count entries, bytes, turns, runs, and calls of tools."),
+    "usage": ("usage", "Add up the tokens of model calls, and what they cost."),
+    "diff": ("diff", "Say what two conversations have in common, and what each has alone."),
     "fork": ("fork", "Fork after a turn or line. Writes."),
     "path": ("path", "Print the path of a segment's file."),
+    "schema": ("schema", "Print the JSON Schema of the lines."),
     "completion": ("completion", "Print the completion script for a shell."),
 }
 """Each command, the module it is in, and what it does in one line."""

@@ -24,7 +24,7 @@ from session_log.lines import Line, Selection, read_lines, select
 )
 @click.argument("refs", metavar="REF...", type=REF, nargs=-1, required=True)
 @click.option("--resolve", is_flag=True, help="First the lines that a fork inherits.")
-@click.option("--with-source", is_flag=True, help="As objects: segment, line, and the entry.")
+@click.option("--with-source", is_flag=True, help="As objects: session, segment, line, and the entry.")
 @click.option("--trace", is_flag=True, help="The trace in place of the segment.")
 @filters
 @shared(json=False, raw=True)
@@ -57,11 +57,15 @@ def _lines(found: Address, resolve: bool, trace: bool) -> Iterator[Line]:
 
 
 def _sourced(line: Line) -> bytes:
-    """Return the line as a part of an object that says where it is; what is no JSON is a text."""
-    try:
-        orjson.loads(line.line)
-        value = line.line
-    except orjson.JSONDecodeError:
-        value = orjson.dumps(line.line.decode("utf-8", "replace"))
+    """Return the line as a part of an object that says where it is; what is no JSON object is a text beside it."""
     head = orjson.dumps({"v": 1, "session_id": line.session_id, "segment_id": line.segment_id, "line": line.number})
-    return head[:-1] + b',"entry":' + value + b"}"
+    if _is_object(line.line):
+        return head[:-1] + b',"entry":' + line.line.strip() + b"}"
+    return head[:-1] + b',"entry":null,"text":' + orjson.dumps(line.line.decode("utf-8", "replace")) + b"}"
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
