@@ -222,7 +222,7 @@ def _reads(pid: int) -> bool:
 
 
 def test_control_characters_of_logs_are_escaped(root: Path) -> None:
-    """A log cannot move the cursor of who reads it; ``--raw`` is the reader's own wish."""
+    """F28: a log cannot move the cursor of who reads it; ``--raw`` is the reader's own wish."""
     said = run("ls", "--color", "never", root=root)
 
     assert "\x1b" not in said.out
