@@ -1,12 +1,15 @@
 """What a turn costs more when something beside the log is kept of it: the same turn with it, less the turn without."""
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.bench import Bench
 from benchmarks.growing import FIRST_MS
 from benchmarks.measure import Row, interleave, scaled, timed
 from session_log import FsStore, Message, RunCompleted, SegmentWriter
+from session_log._segment_file import UNTOUCHED_S
 from session_log.checkpoints import save_checkpoint
 from session_log.facts import set_facts
 from session_log.records import JOB, Job
@@ -97,11 +100,20 @@ def _cost(bench: Bench, cost: _Cost) -> Row:
 
 
 def _turns(writer: SegmentWriter, turn: Turn) -> Callable[[int], float]:
-    def in_round(number: int) -> float:
-        def repeated() -> None:
-            for at in range(TURNS_A_ROUND):
-                turn(writer, number * TURNS_A_ROUND + at)
+    """Return the side that times single turns: as in life, the first append of each comes after a pause."""
 
-        return timed(repeated) / TURNS_A_ROUND
+    def in_round(number: int) -> float:
+        seconds = 0.0
+        for at in range(number * TURNS_A_ROUND, (number + 1) * TURNS_A_ROUND):
+            _wait()
+            seconds += timed(partial(turn, writer, at))
+        return seconds / TURNS_A_ROUND
 
     return in_round
+
+
+def _wait() -> None:
+    """Let the time pass within which an append trusts the one before it."""
+    until = time.perf_counter() + 2 * UNTOUCHED_S
+    while time.perf_counter() < until:
+        continue
