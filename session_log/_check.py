@@ -215,7 +215,7 @@ def _foreign(value: Any, path: str) -> Any:
 
 def scrub(text: str) -> str:
     """Return ``text`` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def scrubbed(value: Any) -> Any:

@@ -88,7 +88,7 @@ def _in_a_process(root: Path, keys: list[str]) -> Callable[[int], float]:
 
 
 def store_of(root: Path, sessions: int) -> FsStore:
-    """Return a store of so many sessions, each with a key, whose feed says that each was active once more, in any order.
+    """Return a store of so many sessions, each with a key; its feed says that each was active once more, in any order.
 
     Feed, facts and index are written as FORMAT-BESIDE.md says, not by so many stores.
     """

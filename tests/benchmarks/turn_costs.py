@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.bench import Bench
 from benchmarks.growing import FIRST_MS
@@ -32,7 +32,7 @@ class _Cost(NamedTuple):
     target: float | None = None
     plain: Turn | None = None
     with_feed: bool = False
-    keywords: dict[str, Any] = {}
+    chain: bool = False
 
 
 def _plain(writer: SegmentWriter, number: int) -> None:
@@ -73,7 +73,7 @@ _COSTS = (
     _Cost("  with a record of a domain", _domain, MAX_KEPT_US),
     _Cost("  with a checkpoint, state inline", _checkpoint),
     _Cost("  with an idempotency key", _idem),
-    _Cost("  with a link of the chain", _plain, keywords={"chain": True}),
+    _Cost("  with a link of the chain", _plain, chain=True),
 )
 
 
@@ -86,7 +86,7 @@ def _cost(bench: Bench, cost: _Cost) -> Row:
     without, with_it = (
         FsStore(bench.fresh_root("turn-cost"), durability="process", feed=feed) for feed in (False, cost.with_feed)
     )
-    with SegmentWriter.create(without) as bare, SegmentWriter.create(with_it, **cost.keywords) as kept:
+    with SegmentWriter.create(without) as bare, SegmentWriter.create(with_it, chain=cost.chain) as kept:
         limit, ours = interleave([_turns(bare, cost.plain or _plain), _turns(kept, cost.turn)], bench.rounds(150))
     return Row(
         operation=cost.operation,
