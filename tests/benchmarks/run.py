@@ -22,7 +22,7 @@ if not __package__:  # run as a script
 
 import orjson  # noqa: E402
 
-from benchmarks import forking, keeping, many, reading, recording, report, starting, turn_costs  # noqa: E402
+from benchmarks import forking, keeping, many, reading, recording, report, starting, totals, turn_costs, upkeep  # noqa: E402
 from benchmarks.bench import Bench  # noqa: E402
 from benchmarks.measure import Row  # noqa: E402
 
@@ -37,7 +37,10 @@ BENCHMARKS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "many": many.many,
     "memory": reading.memory,
     "blobs": keeping.blobs,
+    "usage": totals.totals,
+    "upkeep": upkeep.upkeep,
     "import": starting.import_time,
+    "command": starting.commands,
 }
 
 
