@@ -124,9 +124,9 @@ BOUNDS = {
     "fork_at, synced, 10,000 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 161, 116, 84, 455, 0),
     "head check, 10 turns": Bound("stat", 8, 8, 0, 0, 0),
     "head check, 10,000 turns": Bound("stat", 8, 8, 0, 0, 0),
-    "restore, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
-    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 357, 229, 18_388, 0, 43),
-    "restore, 10 turns, the head known": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
+    "restore, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 279, 183, 14_292, 0, 42),
+    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 356, 226, 18_388, 0, 43),
+    "restore, 10 turns, the head known": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 279, 183, 14_292, 0, 42),
     "restore, 10,000 turns": Bound(f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002),
     "resume, 10,000 turns": Bound(
         f"{HEADER} {BODY} {BLOCKS}close {UNTORN} {HEADER}", 33_081, 41_729, 5_937_377, 0, 40_003
@@ -135,7 +135,7 @@ BOUNDS = {
         f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002
     ),
     "restore of a fork, 10,000 turns": Bound(
-        f"{HEADER} {BODY} close {BODY} {BLOCKS}close {BODY} pread close {UNTORN}", 30_494, 41_816, 5_934_646, 0, 39_992
+        f"{HEADER} {BODY} close {BODY} {BLOCKS}close {BODY} pread close {UNTORN}", 30_493, 41_813, 5_934_646, 0, 39_992
     ),
     "list_sessions, 100 sessions": Bound(f"open stat getdents getdents close {'stat ' * 20}", 85, 183, 0, 0, 0),
     "list_segments, 100 segments": Bound(
