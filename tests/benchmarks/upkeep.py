@@ -55,36 +55,47 @@ def _verify(log: Log) -> None:
 
 def _spilled(bench: Bench, turns: int) -> list[Row]:
     whole, spilled = _recorded(bench, turns), _recorded(bench, turns, max_inline_bytes=MAX_INLINE_BYTES)
-    root = Path(spilled.store.root)
-    blobs = sum(1 for _ in (root / "blobs").glob("*/*"))
+    blobs = sorted((Path(spilled.store.root) / "blobs").glob("*/*"))
     assert blobs, "nothing was spilled"
     assert _restored(whole, resolve=False) == _restored(spilled, resolve=True)
-    inline, resolved, unresolved = interleave(
+
+    def restore_and_hash() -> list[bytes]:
+        _restored(whole, resolve=False)
+        return [hashlib.sha256(path.read_bytes()).digest() for path in blobs]
+
+    limit, resolved, inline, unresolved = interleave(
         [
-            lambda _: clocked(lambda: _restored(whole, resolve=False)),
+            lambda _: clocked(restore_and_hash),
             lambda _: clocked(lambda: _restored(spilled, resolve=True)),
+            lambda _: clocked(lambda: _restored(whole, resolve=False)),
             lambda _: clocked(lambda: _restored(spilled, resolve=False)),
         ],
         bench.rounds(15),
     )
     size, beside = _size(Path(whole.store.root)), "the same log inline"
+    name = f"restore {turns:,} turns, {len(blobs):,} texts in blobs, resolved"
     return [
-        _rate(f"restore {turns:,} turns, {blobs:,} texts in blobs, resolved", beside, size, resolved, inline),
+        _rate(name, beside + ", and each blob read and hashed", size, resolved, limit),
         _rate("  not resolved", beside, size, unresolved, inline),
         _collected(bench, spilled, blobs),
     ]
 
 
-def _collected(bench: Bench, log: Log, blobs: int) -> Row:
-    """Measure a collection that finds every blob in use: each segment is read to its end."""
-    segments = log.path.parent
+def _collected(bench: Bench, log: Log, blobs: list[Path]) -> Row:
+    """Measure a collection that finds every blob in use: each segment is read to its end, each blob looked at twice."""
 
     def collect() -> None:
         found = collect_blobs(log.store, grace_s=0, dry_run=True)
-        assert (found.blobs, found.removed) == (blobs, 0), found
+        assert (found.blobs, found.removed) == (len(blobs), 0), found
 
-    read, ours = interleave([lambda _: clocked(lambda: _read(segments)), lambda _: clocked(collect)], bench.rounds(15))
-    return _rate(f"collect_blobs, all of {blobs:,} in use", "the segments' bytes read", log.size_bytes, ours, read)
+    def look() -> None:
+        _read(log.path.parent)
+        for path in blobs:
+            path.lstat()
+
+    limit, ours = interleave([lambda _: clocked(look), lambda _: clocked(collect)], bench.rounds(15))
+    beside = "the segments' bytes read, each blob looked at"
+    return _rate(f"collect_blobs, all of {len(blobs):,} in use", beside, log.size_bytes, ours, limit)
 
 
 def _restored(log: Log, *, resolve: bool) -> object:
