@@ -6,9 +6,9 @@ from typing import Final
 from session_log._errors import CorruptBlob, InvalidEntry, NotFound, StorageError, UnsafePath
 from session_log._findings import Findings
 from session_log._frame import newlines
+from session_log._hex_runs import hex_runs
 from session_log._store import Store
 
-_HASHES: Final = re.compile(rb"[0-9a-f]{64,}")
 _FOLDER: Final = re.compile(rb"blobs/[0-9a-f]{2}/")
 _SIZE: Final = re.compile(rb'","size_bytes":\d')
 _OTHERS: Final = (b'"chain":"', b'"tail_sha256":"')
@@ -31,10 +31,10 @@ class BlobCheck:
 
     def look(self, data: bytes, path: str, first_line: int, byte_offset: int) -> None:
         """Check what is named in whole lines, of which the first has this number, from 1, and this place."""
-        for found in _HASHES.finditer(data):
-            start, text = found.start(), found[0].decode()
-            if len(text) != 64 or data.endswith(_OTHERS, 0, start):
+        for start, end in hex_runs(data):
+            if end - start != 64 or data.endswith(_OTHERS, 0, start):
                 continue
+            text = data[start:end].decode()
             digest = bytes.fromhex(text)
             is_there = self._there.get(digest)
             if is_there is None:

@@ -129,6 +129,7 @@ def check_content(ref: BlobRef | str, data: bytes, where: str) -> None:
 
 
 def check_size(ref: BlobRef | str, size_bytes: int) -> None:
+    """Refuse a reference that gives another size than the payload has."""
     if isinstance(ref, BlobRef) and ref.size_bytes != size_bytes:
         raise InvalidEntry("$.size_bytes", f"is {ref.size_bytes!r}; the blob of this hash has {size_bytes} bytes")
 

@@ -7,7 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from session_log._entries import (
+    POD_SCOPE_DOMAIN,
     AssistantItem,
+    Extension,
     Invoke,
     LlmUsage,
     RunCompleted,
@@ -20,6 +22,7 @@ from session_log._inputs import (
     TextInput,
 )
 from session_log._items import Message, Reasoning, Text, ToolCall, ToolResult, Unknown
+from session_log._payload import Own
 
 MAX_INTEGER = (1 << 63) - 1
 """Integers of our own fields: what a signed 64-bit reader holds."""
@@ -133,6 +136,26 @@ def _named(entry: LlmUsage) -> bool:
     return all(name is None or type(name) is str for name in (entry.source, entry.node_id))
 
 
+def _extension(entry: Extension) -> bool:
+    """Tell it of a record of a domain: a flat object, and no other, because a payload of the caller's may change."""
+    ts, domain, payload = entry.ts, entry.domain, entry.payload
+    if type(payload) is not Own or type(ts) is not int or ts >> 63 or entry.idem is not None:
+        return False
+    if type(domain) is not str or domain.startswith("session_log.") or domain == POD_SCOPE_DOMAIN:
+        return False
+    for value in payload.values():
+        kind = type(value)
+        if kind is int:
+            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                return False
+        elif kind is float:
+            if value - value != 0.0:  # infinite, or no number
+                return False
+        elif kind is not str and kind is not bool and value is not None:
+            return False
+    return True
+
+
 PLAIN: Final[dict[type[Any], Callable[[Any], bool]]] = {
     AssistantItem: _assistant_item,
     ToolResultEntry: _tool_result,
@@ -141,6 +164,7 @@ PLAIN: Final[dict[type[Any], Callable[[Any], bool]]] = {
     TurnEnd: _turn_end,
     RunCompleted: _run_completed,
     LlmUsage: _llm_usage,
+    Extension: _extension,
 }
 """True: the entry certainly reads back the same. False, or no check: write it, read it back and compare."""
 
@@ -191,7 +215,7 @@ def _foreign(value: Any, path: str) -> Any:
 
 def scrub(text: str) -> str:
     """Return ``text`` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def scrubbed(value: Any) -> Any:

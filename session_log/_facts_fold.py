@@ -123,9 +123,9 @@ class Folding:
             session_id=self.session_id,
             created_ts=self._created_ts or 0,
             updated_ts=self.updated_ts,
-            custom=_payload.own(self._custom),
+            custom=_payload.own(self._custom) if self._custom else {},
             active=self._active.copy(),
-            extra=_payload.own(self._extra),
+            extra=_payload.own(self._extra) if self._extra else {},
             damage=damage,
             **self._known,
         )

@@ -82,6 +82,7 @@ class _Found:
         self.sessions = 0
 
     def scan(self, store: FsStore, progress: Progress | None) -> None:
+        """Gather the events of every session, oldest first."""
         session_ids = store.list_sessions()
         for done, session_id in enumerate(reversed(session_ids), 1):
             scanned = scan_session(store, session_id)

@@ -239,8 +239,8 @@ def committed_length(window: bytes, *, whole: bool) -> int | None:
     while True:
         header = _last_header(window, end)
         if header is None:
-            searched = newlines(window[:end]) > MAX_BATCH_LINES or end > MAX_BATCH_BYTES + MAX_LINE_BYTES
-            return _without_nul_tail(window, 0, end) if whole or searched else None
+            searched = whole or end > MAX_BATCH_BYTES + MAX_LINE_BYTES or newlines(window[:end]) > MAX_BATCH_LINES
+            return _without_nul_tail(window, 0, end) if searched else None
         start, count = header
         committed = _end_behind(window, start, count, end)
         if committed == end:

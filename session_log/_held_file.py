@@ -95,9 +95,7 @@ class HeldFile:
         """Keep other threads out; refuse a signal handler that interrupted this very thread in here."""
         with self._lock:
             if self._busy:
-                raise CallerError(
-                    f"{self.path}: an append of this thread is under way; do not append in a signal handler"
-                )
+                raise self._entered_twice()
             try:
                 self._busy = True
                 yield
@@ -105,6 +103,9 @@ class HeldFile:
                 self._busy = False
                 if self._unwanted:
                     self._release()
+
+    def _entered_twice(self) -> CallerError:
+        return CallerError(f"{self.path}: an append of this thread is under way; do not append in a signal handler")
 
     def _open(self) -> int:
         if self._broken is not None:

@@ -5,7 +5,6 @@ nothing is decoded but to see that a line is whole: a damaged one may have lost 
 """
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,9 +14,9 @@ from session_log import _layout, _payload, _trash
 from session_log._committed import OpenFile, read_span
 from session_log._errors import InvalidEntry, NotFound, SessionLogError
 from session_log._frame import MAX_LINE_BYTES
+from session_log._hex_runs import hex_runs
 from session_log._state import Damage
 
-_HEX_RUN: Final = re.compile(rb"[0-9a-fA-F]{64,}")
 _BLOCK: Final = 1 << 20
 _LINES: Final = (_layout.SEGMENT_SUFFIX,)
 _BESIDE: Final = (".torn", ".damage")
@@ -61,10 +60,10 @@ def mark_folder(folder: str, unmarked: set[bytes], damage: list[Damage]) -> int:
 
 def mark_text(data: bytes, unmarked: set[bytes]) -> None:
     """Take every hash in ``data`` out of ``unmarked``, wherever in a run of digits it begins."""
-    for run in _HEX_RUN.finditer(data):
-        digits = run[0].lower()
-        for at in range(len(digits) - 63):
-            unmarked.discard(bytes.fromhex(digits[at : at + 64].decode()))
+    data = data.lower()
+    for start, end in hex_runs(data):
+        for at in range(start, end - 63):
+            unmarked.discard(bytes.fromhex(data[at : at + 64].decode()))
 
 
 def _mark_file(path: str, unmarked: set[bytes], damage: list[Damage], *, lines: bool) -> int:

@@ -1,6 +1,5 @@
 """The files that a store keeps open for appending: the last used ones, each with a descriptor of its own."""
 
-import contextlib
 import errno
 import threading
 from collections import OrderedDict
@@ -66,8 +65,10 @@ class OpenFiles(FileReader):
         with self._lock:
             file = files.get(key)
             if file is not None:
-                with contextlib.suppress(KeyError):  # a signal handler may have closed the store
+                try:
                     files.move_to_end(key)
+                except KeyError:  # a signal handler may have closed the store
+                    pass
                 return file
             if files is self._traces:
                 file = SegmentFile(self._trace_path(*key), durability="process", create=True)

@@ -18,6 +18,12 @@ MAX_PAYLOAD_DEPTH = 200
 """How deep arrays and objects may nest in a payload: readers recurse, and theirs is no deeper stack than ours."""
 
 
+class Own(dict[str, Any]):
+    """A payload that was made for one entry and that nobody else holds: it may enter a state as it is."""
+
+    __slots__ = ()
+
+
 def to_raw(payload: Any, path: str) -> msgspec.Raw:
     """Return ``payload`` as raw JSON. Dataclasses, datetimes, UUIDs and enums become what orjson makes of them.
 

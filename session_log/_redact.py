@@ -173,6 +173,7 @@ class _Walk:
         return values if all(one is other for one, other in zip(found, values, strict=True)) else found
 
     def text(self, value: Any, path: str) -> Any:
+        """Return a text, or each of several, as the hook leaves it; anything else as it is."""
         if isinstance(value, (tuple, list)):
             return self._each(value, path, self.text)
         return self._seen(value, path) if isinstance(value, str) else value

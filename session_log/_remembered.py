@@ -28,12 +28,13 @@ class Remembered(Generic[Key, Value]):
 
     def get(self, store: Store, key: Key) -> Value | None:
         """Return what is remembered, if anything."""
-        with self._lock, contextlib.suppress(TypeError):  # a store that cannot be referred to weakly is read each time
-            kept = self._kept.get(store)
-            if kept is not None and key in kept:
+        with self._lock:
+            try:
+                kept = self._kept[store]
                 kept.move_to_end(key)
                 return kept[key]
-        return None
+            except (KeyError, TypeError):  # a store that cannot be referred to weakly is read each time
+                return None
 
     def put(self, store: Store, key: Key, value: Value) -> Value:
         """Remember a value in place of the one before, and return it."""

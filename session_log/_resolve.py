@@ -65,6 +65,7 @@ class _Resolver:
         self._places: dict[bytes, Damage] | None = None  # where each hash is named; looked for if it matters
 
     def items(self, items: Iterable[Item], name: str) -> tuple[Item, ...]:
+        """Return items with what was spilled of them back in its place; ``name`` is the field they are in."""
         return tuple([self._item(item, f"{name}[{at}]") for at, item in enumerate(items)])
 
     def _item(self, item: Any, place: str) -> Any:
@@ -78,6 +79,7 @@ class _Resolver:
         return item
 
     def segment(self, segment: T, place: str) -> T:
+        """Return a segment of an input with its text back in its place."""
         return self._field(segment, "content", place) if type(segment) in (TextInput, PasteInput) else segment
 
     def _field(self, value: T, name: str, place: str) -> T:

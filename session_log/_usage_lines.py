@@ -89,7 +89,8 @@ def usage_of(store: Store, session_id: str, segment_id: str, damage: list[Damage
     spent: list[Spent] = []
     turn = line = byte_offset = 0
     for block in raw_blocks(store, session_id, segment_id, 0, None, None):
-        lines = block[:-1].split(b"\n")
+        lines = block.split(b"\n")
+        lines.pop()  # what is behind the last newline: nothing
         if line == 0:
             try:
                 start = _first(lines[0], path, session_id)

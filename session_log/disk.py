@@ -75,11 +75,13 @@ class _Tally:
         self._sums: dict[str, list[int]] = {}
 
     def add(self, name: str, size: int) -> None:
+        """Count one more of a name."""
         found = self._sums.setdefault(name, [0, 0])
         found[0] += 1
         found[1] += size
 
     def amounts(self) -> dict[str, Amount]:
+        """Return how many there are of each name, and their bytes, by name."""
         return {name: Amount(*found) for name, found in sorted(self._sums.items())}
 
 

@@ -32,7 +32,7 @@ import msgspec
 
 from session_log._errors import CallerError, InvalidEntry
 from session_log._ids import parse_id
-from session_log._payload import own
+from session_log._payload import Own, own
 from session_log._placed import placed_extensions
 from session_log._recording import check_domain, save_extension
 from session_log._state import Damage, RestoredState
@@ -140,6 +140,8 @@ class Domain(Generic[T, V]):
             Else what :meth:`session_log.SegmentWriter.append` raises.
         """
         payload = self.payload_of(rest[-1])
+        if type(payload) is dict:  # and not a list, of a Struct that is written as one
+            payload = Own(payload)
         if len(rest) == 1:
             length: int = target.save_extension(self.name, payload)
             return length

@@ -84,6 +84,7 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None
 
     def fits(self, event: FeedEvent) -> bool:
+        """Tell whether the session of an event is asked for."""
         if self.before is not None and event.ts >= self.before:
             return False
         if self.status is None and not self.labels:

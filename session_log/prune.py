@@ -74,6 +74,7 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool
 
     def check(self) -> None:
+        """Refuse bounds that are none."""
         for name in ("older_than_ms", "keep_last", "max_bytes"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 0):

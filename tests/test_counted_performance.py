@@ -90,8 +90,8 @@ BOUNDS = {
     "power, exclusive: append after a pause": Bound(f"{LOOKED} fdatasync", 12, 19, 0, 133, 0),
     "power, exclusive: end of a turn": Bound(f"{AT_ONCE} fdatasync", 12, 18, 0, 54, 0),
     "power, exclusive: batch of ten": Bound(f"{AT_ONCE} fdatasync", 19, 16, 0, 1_431, 0),
-    "append_entry, 10 turns": Bound(f"flock {AT_ONCE} flock", 26, 28, 0, 133, 0),
-    "append_entry, 10,000 turns": Bound(f"flock {AT_ONCE} flock", 26, 28, 0, 133, 0),
+    "append_entry, 10 turns": Bound(f"flock {AT_ONCE} flock", 19, 28, 0, 133, 0),
+    "append_entry, 10,000 turns": Bound(f"flock {AT_ONCE} flock", 19, 28, 0, 133, 0),
     "writer.save_user_input": Bound(f"flock {AT_ONCE} flock", 13, 18, 0, 88, 0),
     "writer.save_delta": Bound(f"flock {AT_ONCE} flock", 22, 28, 0, 133, 0),
     "create_segment, process: first of a root": Bound(
@@ -115,18 +115,18 @@ BOUNDS = {
     "process, shared: end of a turn, with a feed": Bound(f"flock {AT_ONCE} flock", 2, 9, 0, 54, 0),
     "recent_sessions, 2 sessions": Bound(f"{FROM_ITS_END} {'stat ' * 4}close", 68, 76, 1_524, 0, 7),
     "recent_sessions, 1,002 sessions": Bound(f"{FROM_ITS_END} {'stat ' * 40}close", 265, 323, 17_408, 0, 22),
-    "fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 123, 98, 84, 446, 0),
-    "writer.fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 125, 99, 84, 446, 0),
-    "fork_at, synced, 10 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 149, 116, 84, 446, 0),
-    "first fork_at of a store": Bound(FIRST_FORK, 160_456, 230_486, 11_861_338, 455, 40_002),
-    "fork_at, 10,000 turns": Bound(f"{CUT} stat {FORKED}", 141, 98, 84, 455, 0),
-    "writer.fork_at, 10,000 turns": Bound(f"{CUT} stat {FORKED}", 143, 99, 84, 455, 0),
-    "fork_at, synced, 10,000 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 167, 116, 84, 455, 0),
+    "fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 117, 98, 84, 446, 0),
+    "writer.fork_at, 10 turns": Bound(f"{CUT} stat {FORKED}", 119, 99, 84, 446, 0),
+    "fork_at, synced, 10 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 143, 116, 84, 446, 0),
+    "first fork_at of a store": Bound(FIRST_FORK, 160_450, 230_486, 11_861_338, 455, 40_002),
+    "fork_at, 10,000 turns": Bound(f"{CUT} stat {FORKED}", 135, 98, 84, 455, 0),
+    "writer.fork_at, 10,000 turns": Bound(f"{CUT} stat {FORKED}", 137, 99, 84, 455, 0),
+    "fork_at, synced, 10,000 turns": Bound(f"{CUT} {SETTLED} stat {DURABLY_MADE} stat", 161, 116, 84, 455, 0),
     "head check, 10 turns": Bound("stat", 8, 8, 0, 0, 0),
     "head check, 10,000 turns": Bound("stat", 8, 8, 0, 0, 0),
-    "restore, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
-    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 357, 229, 18_388, 0, 43),
-    "restore, 10 turns, the head known": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 280, 186, 14_292, 0, 42),
+    "restore, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 279, 183, 14_292, 0, 42),
+    "resume, 10 turns": Bound(f"{HEADER} {BODY} pread close {UNTORN} {HEADER}", 356, 226, 18_388, 0, 43),
+    "restore, 10 turns, the head known": Bound(f"{HEADER} {BODY} pread close {UNTORN}", 279, 183, 14_292, 0, 42),
     "restore, 10,000 turns": Bound(f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002),
     "resume, 10,000 turns": Bound(
         f"{HEADER} {BODY} {BLOCKS}close {UNTORN} {HEADER}", 33_081, 41_729, 5_937_377, 0, 40_003
@@ -135,7 +135,7 @@ BOUNDS = {
         f"{HEADER} {BODY} {BLOCKS}close {UNTORN}", 33_004, 41_686, 5_933_281, 0, 40_002
     ),
     "restore of a fork, 10,000 turns": Bound(
-        f"{HEADER} {BODY} close {BODY} {BLOCKS}close {BODY} pread close {UNTORN}", 30_494, 41_816, 5_934_646, 0, 39_992
+        f"{HEADER} {BODY} close {BODY} {BLOCKS}close {BODY} pread close {UNTORN}", 30_493, 41_813, 5_934_646, 0, 39_992
     ),
     "list_sessions, 100 sessions": Bound(f"open stat getdents getdents close {'stat ' * 20}", 85, 183, 0, 0, 0),
     "list_segments, 100 segments": Bound(

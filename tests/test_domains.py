@@ -137,7 +137,7 @@ def dict_order(value: Any) -> Any:
     return list(value.items()) if isinstance(value, dict) else value
 
 
-def agree(domain: Domain[Any, Any], store: sl.Store, session_id: str, segment_id: str, want: Any) -> None:
+def assert_agrees(domain: Domain[Any, Any], store: sl.Store, session_id: str, segment_id: str, want: Any) -> None:
     """The value is ``want`` after a restart, and what is read line by line is the history of the state."""
     state = sl.restore(store, session_id, segment_id)
     value = domain.value(state)
@@ -164,25 +164,25 @@ def test_a_value_is_the_plain_fold_of_the_records_wherever_it_is_read(
         for at, record in enumerate(first):
             assert domain.record(writer, record) == 2 * at + 2
             writer.save_extension("test.other", {"text": "no note"})
-        agree(domain, store, writer.session_id, writer.segment_id, fold(first))
+        assert_agrees(domain, store, writer.session_id, writer.segment_id, fold(first))
         assert domain.value(writer.state) == fold(first)
 
         by_reference = writer.fork_at_entry(writer.head.entries)
         alone = writer.fork_at_entry(writer.head.entries, copy_history=True)
         for segment_id in (by_reference, alone):
-            agree(domain, store, writer.session_id, segment_id, fold(first))
+            assert_agrees(domain, store, writer.session_id, segment_id, fold(first))
             for record in second:
                 domain.record(store, writer.session_id, segment_id, record)
-            agree(domain, store, writer.session_id, segment_id, fold(first + second))
+            assert_agrees(domain, store, writer.session_id, segment_id, fold(first + second))
         of_copies = sl.fork_at_entry(store, writer.session_id, by_reference, 1, copy_history=True)
-        agree(domain, store, writer.session_id, of_copies, fold(first))
+        assert_agrees(domain, store, writer.session_id, of_copies, fold(first))
 
         compacted = writer.compact(sl.SegmentStartState())
-        agree(domain, store, writer.session_id, compacted, fold(first))
+        assert_agrees(domain, store, writer.session_id, compacted, fold(first))
         for record in second:
             domain.record(writer, record)
         assert domain.value(writer.state) == fold(first + second)
-        agree(domain, store, writer.session_id, compacted, fold(first + second))
+        assert_agrees(domain, store, writer.session_id, compacted, fold(first + second))
 
 
 @both
@@ -195,9 +195,11 @@ def test_what_was_rolled_back_is_no_part_of_the_value_and_a_redo_brings_it_back(
         for record in records:
             SUMMED.record(writer, record)
         writer.rollback(1 + kept)
-        agree(SUMMED, store, writer.session_id, writer.segment_id, tally(count=added, weight=added)(records[:kept]))
+        assert_agrees(
+            SUMMED, store, writer.session_id, writer.segment_id, tally(count=added, weight=added)(records[:kept])
+        )
         writer.rollback(1 + len(records))
-        agree(SUMMED, store, writer.session_id, writer.segment_id, tally(count=added, weight=added)(records))
+        assert_agrees(SUMMED, store, writer.session_id, writer.segment_id, tally(count=added, weight=added)(records))
 
 
 SINCE = Domain("test.since", Note, fold="append", carried=False)
@@ -219,8 +221,8 @@ def test_what_is_not_carried_ends_at_a_compaction_and_not_at_a_fork(
             ends = [writer.fork_at_entry(writer.head.entries, copy_history=copied) for copied in (False, True)]
             ends.append(sl.fork_at_entry(store, writer.session_id, ends[1], 1, copy_history=True))
             for segment_id in (writer.segment_id, *ends):
-                agree(SINCE, store, writer.session_id, segment_id, tuple(since))
-                agree(NOTES, store, writer.session_id, segment_id, tuple(all_of_them))
+                assert_agrees(SINCE, store, writer.session_id, segment_id, tuple(since))
+                assert_agrees(NOTES, store, writer.session_id, segment_id, tuple(all_of_them))
             assert SINCE.value(writer.state) == tuple(since)
 
         record(first)
@@ -242,7 +244,7 @@ def test_records_of_one_batch_and_those_that_came_with_an_input_count(store: sl.
         payload = NOTES.payload_of(Note("c"))
         extensions = (sl.SessionExtension("test.other", 1), sl.SessionExtension(NOTES.name, payload))
         writer.append(sl.UserInput(ts=sl.now_ms(), segments=(), extensions=extensions))
-        agree(NOTES, store, writer.session_id, writer.segment_id, (Note("a"), Note("b"), Note("c")))
+        assert_agrees(NOTES, store, writer.session_id, writer.segment_id, (Note("a"), Note("b"), Note("c")))
 
 
 def test_a_record_has_the_place_of_its_line() -> None:
@@ -421,7 +423,7 @@ def test_unknown_fields_of_later_versions_are_ignored(store: sl.Store) -> None:
         later = {"name": "a", "status": "open", "colour": "red", "\ud83d": 1, "nested": {"x": [1 << 80]}}
         writer.save_extension(DOOR.name, later)
 
-        agree(DOOR, store, writer.session_id, writer.segment_id, Door("a", "open"))
+        assert_agrees(DOOR, store, writer.session_id, writer.segment_id, Door("a", "open"))
 
 
 def test_a_line_that_is_no_entry_is_listed_beside_the_malformed_records() -> None:
@@ -447,7 +449,7 @@ def test_starts_that_nobody_of_us_writes_are_read_as_the_fold_reads_them(store: 
             ts=1, session_id=session_id, config=sl.RequestConfig(), history=(), system_prompt=None, carried=carried
         )
         store.append(session_id, writer.segment_id, [sl.encode_line(again)])
-        agree(NOTES, store, session_id, writer.segment_id, (Note("carried"),))
+        assert_agrees(NOTES, store, session_id, writer.segment_id, (Note("carried"),))
 
     gone = sl.SegmentOrigin(sl.new_segment_id(), 0, entries=1)
     orphan = sl.new_segment_id()
@@ -473,7 +475,7 @@ def test_a_file_cut_at_any_byte_holds_the_value_of_its_whole_lines() -> None:
                 copy.write_bytes(whole[:cut])
                 lines = whole[:cut].count(b"\n") - 1
                 want = tally(count=added, weight=added)(recorded[:lines])
-                agree(SUMMED, other, writer.session_id, writer.segment_id, want)
+                assert_agrees(SUMMED, other, writer.session_id, writer.segment_id, want)
 
 
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -521,7 +523,7 @@ def test_what_reads_back_the_same_is_taken_as_it_is_meant(store: sl.Store) -> No
     with sl.SegmentWriter.create(store) as writer:
         LOOSE.record(writer, Loose(items=[Note("a\udcff")], number=1, anything={"\ud800": 1 << 80}))  # type: ignore[arg-type]
         kept = Loose(items=(Note("a\udcff"),), number=1.0, anything={"\ud800": 1 << 80})
-        agree(LOOSE, store, writer.session_id, writer.segment_id, kept)
+        assert_agrees(LOOSE, store, writer.session_id, writer.segment_id, kept)
 
 
 def test_what_a_look_returns_is_the_callers_own(store: sl.Store) -> None:

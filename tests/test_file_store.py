@@ -141,7 +141,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
-def run_apart(function: Callable[..., None], *arguments: object, before: tuple[str, ...] = ()) -> None:
+def assert_apart(function: Callable[..., None], *arguments: object, before: tuple[str, ...] = ()) -> None:
     """Run a function of this file in a process of its own; what fails there fails here."""
     done = subprocess.run(
         [*before, *command(function, *arguments)],
@@ -360,7 +360,7 @@ def test_an_owner_note_that_is_no_plain_file_hangs_nobody(tmp_path: Path, kind: 
     ids = segment(store)
 
     with in_the_way(path_of(store, ids, ".owner"), kind, tmp_path / "target"):
-        run_apart(hold_and_look, store.root, *ids)
+        assert_apart(hold_and_look, store.root, *ids)
     assert list(store.read(*ids)) == [start(ids), line("held")]
 
 
@@ -554,7 +554,7 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def in_namespace(function: Callable[..., None], *arguments: object) -> None:
+def assert_in_namespace(function: Callable[..., None], *arguments: object) -> None:
     """Run a function of this file where it may mount; skip the test where nobody may."""
     unshare = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--mount")
     probe = [*unshare, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -564,7 +564,7 @@ def in_namespace(function: Callable[..., None], *arguments: object) -> None:
         able = False
     if not able:
         pytest.skip("no file system can be mounted here")
-    run_apart(function, *arguments, before=unshare)
+    assert_apart(function, *arguments, before=unshare)
 
 
 def mount(*arguments: object) -> None:
@@ -573,7 +573,7 @@ def mount(*arguments: object) -> None:
 
 def test_read_only_media_are_read(tmp_path: Path) -> None:
     """F20: on a file system mounted read-only everything reads; every write is a typed error that leaves nothing."""
-    in_namespace(read_only, tmp_path)
+    assert_in_namespace(read_only, tmp_path)
 
 
 def read_only(folder: str) -> None:
@@ -860,7 +860,7 @@ def test_an_iterator_that_is_dropped_closes_its_descriptor(tmp_path: Path, steps
 
 def test_running_out_of_descriptors_loses_nothing(tmp_path: Path) -> None:
     """However few descriptors are left, a call works, or says StoreUnavailable and has done nothing; later all work."""
-    run_apart(few_descriptors, tmp_path)
+    assert_apart(few_descriptors, tmp_path)
 
 
 def few_descriptors(root: str) -> None:
@@ -1372,7 +1372,7 @@ def test_two_stores_of_one_process_exclude_each_other(tmp_path: Path) -> None:
 
 def test_a_write_cut_at_any_byte_is_taken_back(tmp_path: Path) -> None:
     """F1: a limit reached after any number of bytes leaves the file as it was; the next append stands right behind."""
-    run_apart(cut_at_any_byte, tmp_path)
+    assert_apart(cut_at_any_byte, tmp_path)
 
 
 def cut_at_any_byte(root: str) -> None:
@@ -1413,7 +1413,7 @@ def cut_at_any_byte(root: str) -> None:
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """F1, F19: ENOSPC is StoreUnavailable, with the file as it was; once there is room the next append works."""
-    in_namespace(full_disk, tmp_path)
+    assert_in_namespace(full_disk, tmp_path)
 
 
 FULL = "No space left|bytes could be written"

@@ -138,4 +138,14 @@ def test_the_installed_package_is_typed(installed_python: Path, run: Run, tmp_pa
     """A strict type checker sees the types of the installed package, and refuses what they refuse."""
     (tmp_path / "consumer.py").write_text(textwrap.dedent(CONSUMER), encoding="utf-8")
 
-    run([sys.executable, "-m", "mypy", "--strict", "--python-executable", installed_python, "consumer.py"], tmp_path)
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        installed_python,
+        "consumer.py",
+    ]
+
+    assert "no issues found" in run(command, tmp_path)

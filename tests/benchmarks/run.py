@@ -22,7 +22,7 @@ if not __package__:  # run as a script
 
 import orjson  # noqa: E402
 
-from benchmarks import feed, forking, keeping, reading, recording, report, starting  # noqa: E402
+from benchmarks import forking, keeping, many, reading, recording, report, starting, totals, turn_costs, upkeep  # noqa: E402
 from benchmarks.bench import Bench  # noqa: E402
 from benchmarks.measure import Row  # noqa: E402
 
@@ -33,10 +33,14 @@ BENCHMARKS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "restore": reading.restore_time,
     "head": reading.head_check,
     "fork": forking.fork,
-    "feed": feed.feed,
+    "turn": turn_costs.turn_costs,
+    "many": many.many,
     "memory": reading.memory,
     "blobs": keeping.blobs,
+    "usage": totals.totals,
+    "upkeep": upkeep.upkeep,
     "import": starting.import_time,
+    "command": starting.commands,
 }
 
 
