@@ -29,6 +29,7 @@ from session_log._layout import SEGMENT_SUFFIX, as_id, is_folder, unavailable
 from session_log._memory_store import MemoryStore
 from session_log._store import Store
 from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
+from session_log.feed import KnownSessions, known_sessions
 from session_log.keys import find_key
 from session_log.overviews import recent_sessions
 from session_log.pods import FsPodStore
@@ -203,7 +204,7 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     """Yield everything that is called ``text``."""
     digits = text.replace("-", "").lower()
     if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
-        yield from _ending(store, digits)
+        yield from _ending(store, known_sessions(store), digits)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -216,10 +217,27 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     yield from _pod(store, text)
 
 
-def _ending(store: FsStore, digits: str) -> Iterator[_Target]:
+def _ending(store: FsStore, known: KnownSessions, digits: str) -> Iterator[_Target]:
+    """Yield the sessions and segments whose ids end so: those that the feed tells of; if none, all are looked through.
+
+    (What somebody wrote without a feed into a root that has one may so be found only by more digits, or its whole id.)
+    """
+    found = False
     for session_id in store.list_sessions():
+        told = known.sessions.get(session_id)
         if session_id.replace("-", "").endswith(digits):
+            found = True
             yield _Target(session_id, "")
+        for segment_id in told.segments if told is not None else ():
+            if segment_id.replace("-", "").endswith(digits) and store.exists(session_id, segment_id):
+                found = True
+                yield _Target(session_id, segment_id)
+    if not found:
+        yield from _ending_anywhere(store, digits)
+
+
+def _ending_anywhere(store: FsStore, digits: str) -> Iterator[_Target]:
+    for session_id in store.list_sessions():
         try:
             segments = store.list_segments(session_id)
         except NotFound:

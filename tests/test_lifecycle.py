@@ -50,11 +50,11 @@ def states_of(store: sl.Store, session_id: str) -> dict[str, list[Folded]]:
 
 
 def files(store: sl.FsStore) -> dict[str, bytes]:
-    """Return every file below the root, the notes and locks of the lifecycle left out."""
+    """Return every file below the root; notes and locks of the lifecycle, and the feed, which grows, are left out."""
     return {
         str(path.relative_to(store.root)): path.read_bytes()
         for path in store.root.rglob("*")
-        if path.is_file() and path.name not in (".lock", "deleted.json")
+        if path.is_file() and path.name not in (".lock", "deleted.json", "feed.jsonl")
     }
 
 
