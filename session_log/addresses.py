@@ -33,6 +33,7 @@ from session_log.feed import KnownSessions, known_sessions
 from session_log.keys import find_key
 from session_log.overviews import recent_sessions
 from session_log.pods import FsPodStore
+from session_log.trash import Trashed, list_trash
 
 LAST: Final = "@last"
 STDIN: Final = "-"
@@ -123,6 +124,28 @@ def resolve(store: FsStore, text: str, *, stdin: bytes | None = None) -> Address
     if line == 0:
         raise CallerError(f"{text!r:.200}: lines are counted from 1")
     return base._replace(segment_id=base.segment(), line=line, turn=turn)
+
+
+def resolve_trashed(store: FsStore, text: str) -> Trashed:
+    """Return what ``text`` names in the trash: an id, at least four digits of its end, or the name it has there.
+
+    Raises:
+        NotFound: nothing is called so.
+        AmbiguousAddress: several things are; their names tell them apart.
+    """
+    digits = text.replace("-", "").lower()
+    found = []
+    for trashed in list_trash(store):
+        if text == trashed.name:
+            return trashed
+        whole = (trashed.segment_id or trashed.session_id).replace("-", "")
+        if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS and whole.endswith(digits):
+            found.append(trashed)
+    if not found:
+        raise NotFound(f"{text!r:.200}", "nothing in the trash is called so")
+    if len(found) > 1:
+        raise AmbiguousAddress(text, tuple(trashed.name for trashed in found))
+    return found[0]
 
 
 def _base(store: FsStore, text: str) -> Address:

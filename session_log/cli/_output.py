@@ -140,6 +140,10 @@ class Progress:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
 
+    def tell(self, found: Any) -> None:
+        """Show what a room of the library tells of its progress: ``done`` of ``total``."""
+        self(found.done, found.total)
+
     def __enter__(self) -> Self:
         return self
 
