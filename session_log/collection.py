@@ -67,7 +67,8 @@ def collect_blobs(
     """Remove the payloads that no line of a segment, trace or session, in the trash or not, refers to.
 
     Only those that nobody put for ``grace_s`` seconds, by the file's time. With ``dry_run``, only count, and write
-    nothing; what comes back from the trash in that moment may be missed. Writers go on meanwhile. Memory: about 120 bytes for each payload older than that. Interrupted, what is left is left whole.
+    nothing; what comes back from the trash in that moment may be missed. Writers go on meanwhile. Memory: about 120
+    bytes for each payload older than that. Interrupted, what is left is left whole.
 
     Raises:
         UncertainMarks: a segment cannot be read, or has a damaged line; nothing was removed.

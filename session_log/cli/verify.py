@@ -1,5 +1,6 @@
 """``session-log verify``."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,8 @@ from session_log.cli._options import REF, Shared, examples, shared
 from session_log.cli._output import Output, Progress
 from session_log.verify import Finding, VerifyProgress, VerifyReport, verify
 
+_COMMANDS = {"damaged_line": "repair", "interrupted": "close"}
+"""The command that does what a remedy says, where there is one."""
 _COLORS = {"error": "red", "warning": "yellow", "note": "bright_black"}
 
 
@@ -67,7 +70,9 @@ def _drawn(out: Output, found: Finding) -> Iterator[str]:
     place = found.path if found.line is None else f"{found.path}:{found.line} (byte {found.byte_offset})"
     head = out.style(found.severity, fg=_COLORS.get(found.severity), bold=found.severity == "error")
     yield f"{head} {found.kind} {out.text(place)}: {out.text(found.what)}"
-    yield f"  → {out.text(found.remedy)}"
+    command = _COMMANDS.get(found.kind)
+    hint = f"; here: session-log {command} {shlex.quote(found.path)}" if command is not None else ""
+    yield f"  → {out.text(found.remedy + hint)}"
 
 
 def _summary(report: VerifyReport) -> str:
@@ -76,7 +81,9 @@ def _summary(report: VerifyReport) -> str:
     left = f", {report.findings_left_out} more findings" if report.findings_left_out else ""
     blobs = f", {report.blobs} payloads" if report.blobs else ""
     unnamed = f" ({report.unreferenced_blobs} more that no line names)" if report.unreferenced_blobs else ""
-    return (
-        f"{said or 'sound'}{left}: {report.sessions} sessions, {report.segments} segments"
-        f" ({report.chained_segments} chained), {report.lines} lines{blobs}{unnamed}"
+    looked = ", ".join(
+        f"{count} {what}{'' if count == 1 else 's'}"
+        for count, what in ((report.sessions, "session"), (report.segments, "segment"), (report.lines, "line"))
     )
+    chained = f", {report.chained_segments} segments chained" if report.chained_segments else ""
+    return f"{said or 'sound'}{left}: {looked}{chained}{blobs}{unnamed}"
