@@ -69,11 +69,15 @@ def change_labels(
     Whoever does so at the same time loses nothing. See :func:`set_facts`.
 
     Raises:
-        InvalidEntry: a label is none.
+        InvalidEntry: a label is no text.
+        CallerError: one text is given where several belong.
         NotFound: there is no such session.
         CorruptFacts: the facts are damaged; nothing was written.
     """
     files, session_id = files_of(store), parse_id(session_id)
+    for name, labels in (("add", add), ("remove", remove)):
+        if isinstance(labels, str):
+            raise CallerError(f"{name}={labels!r:.100}: is one text; give a list of them")
     added, removed = set(add), set(remove)
     file = facts_file(files, session_id)
     while True:
@@ -81,11 +85,11 @@ def change_labels(
             facts, lines = file.placed()
         except NotFound:
             facts, lines = read_facts(files, session_id), 1  # as soon as there are any
-        labels = (added | set(facts.labels)) - removed
-        if labels == set(facts.labels):
+        wanted = (added | set(facts.labels)) - removed
+        if wanted == set(facts.labels):
             return facts
         try:
-            return file.change(files, "set", checked_changes({"labels": labels}), final=True, expected=lines)
+            return file.change(files, "set", checked_changes({"labels": wanted}), final=True, expected=lines)
         except HeadMoved:
             continue
 

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
     "export": ("export", "Export a conversation: lines that stand alone, Markdown, messages."),
+    "import": ("imports", "Import recordings of other tools, or exports of ours. Writes."),
     "fork": ("fork", "Fork after a turn or line. Writes."),
     "path": ("path", "Print the path of a segment's file."),
     "verify": ("verify", "Check lines, references, blobs, chains and files; say what to do."),
