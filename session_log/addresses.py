@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -29,11 +29,13 @@ from session_log._layout import SEGMENT_SUFFIX, as_id, is_folder, unavailable
 from session_log._memory_store import MemoryStore
 from session_log._store import Store
 from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
-from session_log.feed import KnownSessions, known_sessions
 from session_log.keys import find_key
 from session_log.overviews import recent_sessions
 from session_log.pods import FsPodStore
-from session_log.trash import Trashed, list_trash
+
+if TYPE_CHECKING:
+    from session_log.feed import KnownSessions
+    from session_log.trash import Trashed
 
 LAST: Final = "@last"
 STDIN: Final = "-"
@@ -126,13 +128,15 @@ def resolve(store: FsStore, text: str, *, stdin: bytes | None = None) -> Address
     return base._replace(segment_id=base.segment(), line=line, turn=turn)
 
 
-def resolve_trashed(store: FsStore, text: str) -> Trashed:
+def resolve_trashed(store: FsStore, text: str) -> "Trashed":
     """Return what ``text`` names in the trash: an id, at least four digits of its end, or the name it has there.
 
     Raises:
         NotFound: nothing is called so.
         AmbiguousAddress: several things are; their names tell them apart.
     """
+    from session_log.trash import list_trash  # slow to import, for what most commands do not do
+
     digits = text.replace("-", "").lower()
     found = []
     for trashed in list_trash(store):
@@ -227,6 +231,8 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     """Yield everything that is called ``text``."""
     digits = text.replace("-", "").lower()
     if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
+        from session_log.feed import known_sessions
+
         yield from _ending(store, known_sessions(store), digits)
     try:
         text.encode()
@@ -240,7 +246,7 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     yield from _pod(store, text)
 
 
-def _ending(store: FsStore, known: KnownSessions, digits: str) -> Iterator[_Target]:
+def _ending(store: FsStore, known: "KnownSessions", digits: str) -> Iterator[_Target]:
     """Yield the sessions and segments whose ids end so: those that the feed tells of; if none, all are looked through.
 
     (What somebody wrote without a feed into a root that has one may so be found only by more digits, or its whole id.)

@@ -35,7 +35,6 @@ from session_log._session import restore
 from session_log._store import Store
 from session_log._tree import MAX_FORK_DEPTH
 from session_log.facts import active_segment, read_facts
-from session_log.feed import known_sessions
 
 _TELLING: Final = tuple(
     b'{"kind":"%b"' % kind
@@ -292,6 +291,8 @@ def recent_sessions(
 
 def _bounds(store: Store) -> tuple[list[tuple[float, str]], str | None]:
     """Return each session with a time after which it was not active, the latest first; why nobody knows, if so."""
+    from session_log.feed import known_sessions  # slow to import, for who looks at one session
+
     known = known_sessions(store)
     if known.reason is not None or not isinstance(store, FsStore):
         return [(math.inf, session_id) for session_id in store.list_sessions()], known.reason
