@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,18 @@ def test_what_somebody_writes_is_busy(root: Path) -> None:
         assert [run(*args, "--dry-run", root=root).code for args in (["close", "a2aa"], ["rm", "a2aa"])] == [6, 6]
         assert tree(root) == before
     assert (FORK, run("rm", "a2aa", root=root).code) == (FORK, 0)
+
+
+def test_no_output_moves_the_cursor_of_a_terminal(root: Path) -> None:
+    """In JSON, too: it leaves C1 controls and turns of direction as they are, and a terminal obeys them."""
+    for line in (
+        "ls --json",
+        "verify",
+        "verify --json",
+        "du a3aa",
+        "trash ls",
+        "prune --older-than 1d --dry-run --json",
+    ):
+        _, seen = on_terminal(*line.split(), root=root)
+        assert re.findall(r"\x1b(?!\[[0-9;]*[mK])", seen) == [], line
+        assert not set(seen) & set("\x07\x9b\u202e\u2028"), line

@@ -23,9 +23,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grep": ("grep", "Search what was said, everywhere or in a segment."),
     "state": ("state", "Print the state that a segment restores to, or the messages to send."),
     "export": ("export", "Export a conversation: lines that stand alone, Markdown, messages."),
-    "import": ("imports", "Import recordings of other tools, or exports of ours. Writes."),
     "fork": ("fork", "Fork after a turn or line. Writes."),
-    "path": ("path", "Print the path of a segment's file."),
+    "import": ("imports", "Import recordings of other tools, or exports of ours. Writes."),
     "verify": ("verify", "Check lines, references, blobs, chains and files; say what to do."),
     "repair": ("repair", "Blank damaged lines, and keep their bytes. Writes."),
     "close": ("close", "End an interrupted run, and answer its calls. Writes."),
@@ -41,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "pods": ("pods", "List pods, or show one."),
     "checkpoints": ("checkpoints", "List checkpoints, or show one."),
     "requests": ("requests", "List requests to models, or show one."),
+    "path": ("path", "Print the path of a segment's file."),
     "completion": ("completion", "Print the completion script for a shell."),
 }
 """Each command, the module it is in, and what it does in one line."""
