@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,29 +40,62 @@ def test_labels_are_a_set(tmp_path_factory: pytest.TempPathFactory, steps: list[
     assert sum(change.kind == "set" for change in facts_history(store, session_id)) == changes
 
 
-def _add(root: str, session_id: str, names: list[str]) -> None:
+def _add(root: str, session_id: str, names: list[str], wait: Callable[[], object]) -> None:
     store = sl.FsStore(root, durability="process")
+    wait()
     for name in names:
         change_labels(store, session_id, add=[name], remove=["nobody's"])
 
 
-def test_none_is_lost_between_threads_and_processes(store: sl.FsStore) -> None:
+def test_none_is_lost_between_processes(store: sl.FsStore) -> None:
+    """All begin at once, and other facts change meanwhile."""
     session_id, _ = sl.create_segment(store)
-    names = [[f"{who}-{number}" for number in range(20)] for who in range(4)]
+    names = [[f"{who}-{number}" for number in range(30)] for who in range(4)]
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_add, args=(str(store.root), session_id, each)) for each in names[:2]]
-    threads = [threading.Thread(target=_add, args=(str(store.root), session_id, each)) for each in names[2:]]
-    for process, thread in zip(workers, threads, strict=True):
-        process.start()
-        thread.start()
-    for number in range(20):
+    barrier = spawn.Barrier(5)
+    workers = [
+        spawn.Process(target=_add, args=(str(store.root), session_id, each, barrier.wait), daemon=True)
+        for each in names
+    ]
+    for worker in workers:
+        worker.start()
+    barrier.wait(60)
+    for number in range(30):
         set_facts(store, session_id, title=f"title {number}")
-    for process, thread in zip(workers, threads, strict=True):
-        process.join()
-        thread.join()
+    for worker in workers:
+        worker.join(60)
 
     assert set(read_facts(store, session_id).labels) == {name for each in names for name in each}
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert read_facts(store, session_id).title == "title 29"
+    assert [worker.exitcode for worker in workers] == [0] * 4
+
+
+class Overtaken(sl.FsStore):
+    """A store in which somebody else gets in between, just before each of the first three changes is written."""
+
+    turns = 0
+
+    def append_data(
+        self, key: tuple[str, str], data: bytes, count: int, expected: int | None = None, *, final: bool = False
+    ) -> tuple[int, int]:
+        if self.turns < 3:
+            self.turns += 1
+            change_labels(sl.FsStore(self.root), key[0], add=[f"theirs {self.turns}"], remove=["old"])
+        return super().append_data(key, data, count, expected, final=final)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_gets_in_between_loses_nothing(tmp_path: Path, first: bool) -> None:
+    """Also where there were no facts before."""
+    store = Overtaken(tmp_path)
+    session_id, _ = sl.create_segment(store)
+    if not first:
+        set_facts(sl.FsStore(tmp_path), session_id, labels=["old"])
+
+    change_labels(store, session_id, add=["ours"])
+
+    wanted = ("ours", "theirs 1", "theirs 2", "theirs 3")
+    assert (store.turns, read_facts(sl.FsStore(tmp_path), session_id).labels) == (3, wanted)
 
 
 def test_a_label_that_is_none_is_refused(store: sl.FsStore) -> None:
