@@ -146,10 +146,24 @@ class FactsFile:
             self._catch_up()
             return self._folding.facts()
 
-    def change(self, store: FsStore, kind: str, fields: dict[str, Any], *, final: bool) -> SessionFacts:
+    def placed(self) -> tuple[SessionFacts, int]:
+        """Return the facts as they are on file, and how many lines say so.
+
+        Raises:
+            NotFound: there is no file, or no session.
+            CorruptFacts: a line is damaged.
+        """
+        with self._lock:
+            self._catch_up()
+            return self._folding.facts(), self._lines
+
+    def change(
+        self, store: FsStore, kind: str, fields: dict[str, Any], *, final: bool, expected: int | None = None
+    ) -> SessionFacts:
         """Append one change and return the facts behind it; ``final`` asks for a sync, as the end of a turn does.
 
         Raises:
+            HeadMoved: the file has not the ``expected`` number of lines any more; nothing was written.
             NotFound: there is no such session.
             CorruptFacts: what is there is damaged; nothing was written.
         """
@@ -160,7 +174,7 @@ class FactsFile:
             if store.feed is not None:
                 for said in fact_lines(self._session_id, kind, line["ts"], fields, archived=self._folding.archived):
                     store.feed.write(said)
-            _, size = store.append_data((self._session_id, FACTS_NAME), data, 1, final=final)
+            _, size = store.append_data((self._session_id, FACTS_NAME), data, 1, expected, final=final)
             if size - len(data) == self._size:
                 if "custom" in fields and fields["custom"] is not None:
                     line["custom"] = _payload.from_raw(bytes(fields["custom"]))

@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,10 @@ from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
 from session_log.keys import find_key
 from session_log.overviews import recent_sessions
 from session_log.pods import FsPodStore
+
+if TYPE_CHECKING:
+    from session_log.feed import KnownSessions
+    from session_log.trash import Trashed
 
 LAST: Final = "@last"
 STDIN: Final = "-"
@@ -124,6 +128,30 @@ def resolve(store: FsStore, text: str, *, stdin: bytes | None = None) -> Address
     return base._replace(segment_id=base.segment(), line=line, turn=turn)
 
 
+def resolve_trashed(store: FsStore, text: str) -> "Trashed":
+    """Return what ``text`` names in the trash: an id, at least four digits of its end, or the name it has there.
+
+    Raises:
+        NotFound: nothing is called so.
+        AmbiguousAddress: several things are; their names tell them apart.
+    """
+    from session_log.trash import list_trash  # slow to import, for what most commands do not do
+
+    digits = text.replace("-", "").lower()
+    found = []
+    for trashed in list_trash(store):
+        if text == trashed.name:
+            return trashed
+        whole = (trashed.segment_id or trashed.session_id).replace("-", "")
+        if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS and whole.endswith(digits):
+            found.append(trashed)
+    if not found:
+        raise NotFound(f"{text!r:.200}", "nothing in the trash is called so")
+    if len(found) > 1:
+        raise AmbiguousAddress(text, tuple(trashed.name for trashed in found))
+    return found[0]
+
+
 def _base(store: FsStore, text: str) -> Address:
     if text == LAST:
         return _last(store)
@@ -203,7 +231,9 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     """Yield everything that is called ``text``."""
     digits = text.replace("-", "").lower()
     if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
-        yield from _ending(store, digits)
+        from session_log.feed import known_sessions
+
+        yield from _ending(store, known_sessions(store), digits)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -216,10 +246,27 @@ def _named(store: FsStore, text: str) -> Iterator[_Target]:
     yield from _pod(store, text)
 
 
-def _ending(store: FsStore, digits: str) -> Iterator[_Target]:
+def _ending(store: FsStore, known: "KnownSessions", digits: str) -> Iterator[_Target]:
+    """Yield the sessions and segments whose ids end so: those that the feed tells of; if none, all are looked through.
+
+    (What somebody wrote without a feed into a root that has one may so be found only by more digits, or its whole id.)
+    """
+    found = False
     for session_id in store.list_sessions():
+        told = known.sessions.get(session_id)
         if session_id.replace("-", "").endswith(digits):
+            found = True
             yield _Target(session_id, "")
+        for segment_id in told.segments if told is not None else ():
+            if segment_id.replace("-", "").endswith(digits) and store.exists(session_id, segment_id):
+                found = True
+                yield _Target(session_id, segment_id)
+    if not found:
+        yield from _ending_anywhere(store, digits)
+
+
+def _ending_anywhere(store: FsStore, digits: str) -> Iterator[_Target]:
+    for session_id in store.list_sessions():
         try:
             segments = store.list_segments(session_id)
         except NotFound:

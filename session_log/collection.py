@@ -66,8 +66,9 @@ def collect_blobs(
 ) -> Collected:
     """Remove the payloads that no line of a segment, trace or session, in the trash or not, refers to.
 
-    Only those that nobody put for ``grace_s`` seconds, by the file's time. With ``dry_run``, only count. Writers go on
-    meanwhile. Memory: about 120 bytes for each payload older than that. Interrupted, what is left is left whole.
+    Only those that nobody put for ``grace_s`` seconds, by the file's time. With ``dry_run``, only count, and write
+    nothing; what comes back from the trash in that moment may be missed. Writers go on meanwhile. Memory: about 120
+    bytes for each payload older than that. Interrupted, what is left is left whole.
 
     Raises:
         UncertainMarks: a segment cannot be read, or has a damaged line; nothing was removed.
@@ -78,7 +79,8 @@ def collect_blobs(
         raise CallerError(f"grace_s={grace_s!r}: is no period in seconds")
     if not _layout.is_folder(f"{files.root}/blobs"):
         return Collected(blobs=0, kept=0, removed=0, removed_bytes=0)
-    with _trash.settled(files.root, durable=False):  # nothing comes back from the trash while it is looked through
+    # Nothing comes back from the trash while it is looked through. (Who only counts makes no lock file for that.)
+    with contextlib.nullcontext() if dry_run else _trash.settled(files.root, durable=False):
         bound_ns = time.time_ns() - int(grace_s * 1e9)
         blobs, unmarked = _candidates(files, bound_ns)
         if unmarked:

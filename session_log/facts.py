@@ -4,10 +4,11 @@
 any fact at any time: changes are appended under a lock, and two that change different facts do not touch each other.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, Unpack
 
 from session_log import _layout
-from session_log._errors import CallerError, InvalidId, NotFound
+from session_log._errors import CallerError, HeadMoved, InvalidId, NotFound
 from session_log._facts import FactChange, FactChanges, SessionFacts, checked_changes, checked_pointer
 from session_log._facts_file import blank_damage, created_ts, every_facts, facts_file, files_of, scan
 from session_log._file_store import FsStore
@@ -58,6 +59,39 @@ def set_facts(store: Store, session_id: str, **changes: Unpack[FactChanges]) -> 
 def rename(store: Store, session_id: str, title: str | None) -> SessionFacts:
     """Set the title of a session. See :func:`set_facts`."""
     return set_facts(store, session_id, title=title)
+
+
+def change_labels(
+    store: Store, session_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+) -> SessionFacts:
+    """Add labels to those of a session, then remove some; nothing is written if that changes nothing.
+
+    Whoever does so at the same time loses nothing. See :func:`set_facts`.
+
+    Raises:
+        InvalidEntry: a label is no text.
+        CallerError: one text is given where several belong.
+        NotFound: there is no such session.
+        CorruptFacts: the facts are damaged; nothing was written.
+    """
+    files, session_id = files_of(store), parse_id(session_id)
+    for name, labels in (("add", add), ("remove", remove)):
+        if isinstance(labels, str):
+            raise CallerError(f"{name}={labels!r:.100}: is one text; give a list of them")
+    added, removed = set(add), set(remove)
+    file = facts_file(files, session_id)
+    while True:
+        try:
+            facts, lines = file.placed()
+        except NotFound:
+            facts, lines = read_facts(files, session_id), 1  # as soon as there are any
+        wanted = (added | set(facts.labels)) - removed
+        if wanted == set(facts.labels):
+            return facts
+        try:
+            return file.change(files, "set", checked_changes({"labels": wanted}), final=True, expected=lines)
+        except HeadMoved:
+            continue
 
 
 def archive(store: Store, session_id: str) -> SessionFacts:

@@ -31,8 +31,11 @@ __all__ = [
     "FeedEvent",
     "FeedKind",
     "FeedReport",
+    "KnownSession",
+    "KnownSessions",
     "RecentSession",
     "RecentSessions",
+    "known_sessions",
     "recent_sessions",
     "reindex",
     "watch",
@@ -69,6 +72,20 @@ class RecentSessions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __len__(self) -> int:
         return len(self.sessions)
+
+
+class KnownSession(msgspec.Struct, frozen=True, kw_only=True):
+    """What the feed tells of a session: the latest time, and its segments, which may be gone, or never came to be."""
+
+    ts: int
+    segments: frozenset[str]
+
+
+class KnownSessions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the feed tells of all sessions, by id; nothing, if it was of no use, with the ``reason``."""
+
+    sessions: dict[str, KnownSession]
+    reason: str | None = None
 
 
 class _Useless(Exception):
@@ -128,33 +145,65 @@ def recent_sessions(
         return RecentSessions(sessions=_by_scan(store, limit, wanted), reason=str(exc))
 
 
+def known_sessions(store: Store) -> KnownSessions:
+    """Return what the feed tells of every session, at one reading of all of it; no session is looked at.
+
+    Entries behind the last end of a run are in no feed, nor is what was written without one. Writes nothing.
+    """
+    times: dict[str, int] = {}
+    segments: dict[str, set[str]] = {}
+    try:
+        for event in _events_back(store):
+            times[event.session_id] = max(times.get(event.session_id, 0), event.ts)
+            if event.segment_id is not None:
+                segments.setdefault(event.session_id, set()).add(event.segment_id)
+    except _Useless as exc:
+        return KnownSessions(sessions={}, reason=str(exc))
+    return KnownSessions(
+        sessions={
+            found: KnownSession(ts=ts, segments=frozenset(segments.get(found, ()))) for found, ts in times.items()
+        }
+    )
+
+
 def _by_feed(store: Store, limit: int, wanted: _Wanted) -> tuple[RecentSession, ...]:
+    root = str(getattr(store, "root", ""))
+    found: list[RecentSession] = []
+    seen: set[str] = set()
+    for event in _events_back(store):
+        if len(found) >= limit:
+            break
+        if event.session_id in seen or event.kind == "delete":
+            continue
+        if not is_folder(f"{root}/{event.session_id}"):
+            seen.add(event.session_id)
+        elif _is_there(root, event):
+            seen.add(event.session_id)
+            if wanted.fits(event):
+                found.append(_recent(event))
+    return tuple(found)
+
+
+def _events_back(store: Store) -> Iterator[FeedEvent]:
+    """Yield what the feed says, the last first.
+
+    Raises:
+        _Useless: it does not say all.
+    """
     if not isinstance(store, FsStore):
         raise _Useless(f"{store!r}: keeps no feed")
     root = str(store.root)
-    found: list[RecentSession] = []
-    seen: set[str] = set()
     try:
         with FeedReader(root) as feed:
             _refuse_partial(feed)
             for at, event in feed.events_back():
-                if len(found) >= limit:
-                    break
                 if isinstance(event, Gap):
                     raise _Useless(f"{feed.path}: byte {at}: {event.reason}; {_MENDS}")
-                if event.session_id in seen or event.kind == "delete":
-                    continue
-                if not is_folder(f"{root}/{event.session_id}"):
-                    seen.add(event.session_id)
-                elif _is_there(root, event):
-                    seen.add(event.session_id)
-                    if wanted.fits(event):
-                        found.append(_recent(event))
+                yield event
     except FileNotFoundError:
         raise _Useless(f"{root}/feed.jsonl: is missing; session_log.feed.reindex makes it") from None
     except (OSError, UnsafePath) as exc:
         raise _Useless(f"{root}/feed.jsonl: cannot be read ({exc})") from None
-    return tuple(found)
 
 
 def _refuse_partial(feed: FeedReader) -> None:

@@ -29,6 +29,7 @@ from session_log._file_store import FsStore
 from session_log._ids import parse_id
 from session_log._references import (
     OnProgress,
+    PodAt,
     children_of,
     descendants_of,
     pods_held,
@@ -41,7 +42,7 @@ from session_log._segment_file import UNTOUCHED_S, SegmentFile
 from session_log._store import Store
 from session_log.branches import Tree, read_tree
 
-__all__ = ["Deletion", "StillReferenced", "delete_segment", "delete_session", "detach_segment"]
+__all__ = ["Deletion", "StillReferenced", "delete_segment", "delete_session", "detach_segment", "plan_deletion"]
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,10 +78,7 @@ def delete_session(
 def _delete_unless_referenced(store: FsStore, session_id: str, *, even_if_referenced: bool) -> None:
     with pods_held(store) as pods:
         if not even_if_referenced:
-            found = [str(pod) for pod in pods if pod.active is None or pod.active.session_id == session_id]
-            if found:
-                where = f"{store.root}/{session_id}"
-                raise StillReferenced(where, tuple(found), "move the pods first, or delete with even_if_referenced")
+            _refuse_pods(store, session_id, pods)
         store.delete_session(session_id)
 
 
@@ -127,18 +125,10 @@ def delete_segment(
         CorruptSegment: a first line of the session is damaged, so that nobody knows whom it refers to.
     """
     files, session_id, segment_id = files_of(store), parse_id(session_id), parse_id(segment_id)
-    if detach and recursive:
-        raise CallerError("detach=True, recursive=True: the children either stay or go; give one of them")
     with _locked(files):
-        tree = read_tree(files, session_id)
         if not files.exists(session_id, segment_id):
             return _finish(files, session_id, segment_id)
-        children = children_of(tree, segment_id)
-        doomed = (segment_id, *(descendants_of(tree, segment_id) if recursive else ()))
-        if len(doomed) == len(tree):
-            raise CallerError(f"{files.root}/{session_id}: nothing would be left of it; delete the session")
-        staying = () if detach or recursive else children
-        refuse_references(files, session_id, doomed, staying, pods_of(files))
+        doomed, children = _doomed(files, session_id, segment_id, detach=detach, recursive=recursive)
         if not even_if_running:
             refuse_running(files, session_id, (*doomed, *(children if detach else ())))
         detached = []
@@ -152,6 +142,58 @@ def delete_segment(
                 tell(progress, number, len(detached) + len(doomed), f"deleting {doomed_id}")
                 _delete(files, session_id, doomed_id, hold=not even_if_running)
     return Deletion(session_id=session_id, segments=doomed, detached=tuple(detached))
+
+
+def plan_deletion(
+    store: Store,
+    session_id: str,
+    segment_id: str | None = None,
+    *,
+    detach: bool = False,
+    recursive: bool = False,
+    even_if_running: bool = False,
+) -> Deletion:
+    """Return what deleting a session, or a segment of it, would do now, or why it would be refused. Writes nothing.
+
+    Raises:
+        As :func:`delete_session` and :func:`delete_segment`.
+    """
+    files, session_id = files_of(store), parse_id(session_id)
+    if segment_id is None:
+        segments = tuple(files.list_segments(session_id))
+        if not even_if_running:
+            refuse_running(files, session_id, segments)
+        _refuse_pods(files, session_id, pods_of(files))
+        return Deletion(session_id=session_id, segments=segments)
+    segment_id = parse_id(segment_id)
+    doomed, children = _doomed(files, session_id, segment_id, detach=detach, recursive=recursive)
+    if not even_if_running:
+        refuse_running(files, session_id, (*doomed, *(children if detach else ())))
+    return Deletion(session_id=session_id, segments=doomed, detached=children if detach else ())
+
+
+def _refuse_pods(store: FsStore, session_id: str, pods: list[PodAt]) -> None:
+    found = [str(pod) for pod in pods if pod.active is None or pod.active.session_id == session_id]
+    if found:
+        where = f"{store.root}/{session_id}"
+        raise StillReferenced(where, tuple(found), "move the pods first, or delete with even_if_referenced")
+
+
+def _doomed(
+    store: FsStore, session_id: str, segment_id: str, *, detach: bool, recursive: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the segments that go with one, and its children by reference; refuse what must not go."""
+    if detach and recursive:
+        raise CallerError("detach=True, recursive=True: the children either stay or go; give one of them")
+    tree = read_tree(store, session_id)
+    if not store.exists(session_id, segment_id):
+        raise NotFound(str(store.segment_path(session_id, segment_id)), "no such segment")
+    children = children_of(tree, segment_id)
+    doomed = (segment_id, *(descendants_of(tree, segment_id) if recursive else ()))
+    if len(doomed) == len(tree):
+        raise CallerError(f"{store.root}/{session_id}: nothing would be left of it; delete the session")
+    refuse_references(store, session_id, doomed, () if detach or recursive else children, pods_of(store))
+    return doomed, children
 
 
 def _locked(store: FsStore) -> contextlib.AbstractContextManager[object]:

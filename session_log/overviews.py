@@ -11,6 +11,8 @@
 (0, True, 1)
 """
 
+import heapq
+import math
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -21,9 +23,11 @@ from session_log import _entries as e
 from session_log._codec import decode_line, ts_of
 from session_log._entries import Extension, Invoke, LogEntry, RunCompleted, RunErrored, SegmentStart, TurnEnd
 from session_log._errors import CorruptSegment, InvalidEntry, NotFound, SessionLogError
+from session_log._facts_file import FACTS_NAME
 from session_log._file_store import FsStore
 from session_log._fold import turns_before
 from session_log._ids import parse_id
+from session_log._layout import SEGMENT_SUFFIX
 from session_log._lineage import inherits
 from session_log._owner import living_owner
 from session_log._reader import read_start, where
@@ -41,6 +45,11 @@ _TELLING: Final = tuple(
 
 LOOK_BACK_BYTES: Final = 1 << 18
 """How far from the end a run is looked for once a turn was found: who records no runs has no open one."""
+
+
+FILE_TIME_SLACK_MS: Final = 2_000
+"""How far a file's time may lag behind the clock that its last line was stamped with: file systems count in steps."""
+_FACTS_FILE: Final = f"{FACTS_NAME}{SEGMENT_SUFFIX}"
 
 
 class SegmentOverview(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +227,25 @@ def _size(store: Store, session_id: str, segments: tuple[str, ...]) -> int:
     return size
 
 
+class RecentOverviews(msgspec.Struct, frozen=True, kw_only=True):
+    """Overviews, newest activity first; a collection of them.
+
+    ``reason``: why the feed was of no use and every session was read; None: it was of use.
+    """
+
+    overviews: tuple[SessionOverview, ...]
+    reason: str | None = None
+
+    def __iter__(self) -> Iterator[SessionOverview]:
+        return iter(self.overviews)
+
+    def __len__(self) -> int:
+        return len(self.overviews)
+
+    def __getitem__(self, at: int) -> SessionOverview:
+        return self.overviews[at]
+
+
 def recent_sessions(
     store: Store,
     limit: int | None = None,
@@ -226,13 +254,23 @@ def recent_sessions(
     labels: frozenset[str] = frozenset(),
     since: int | None = None,
     until: int | None = None,
-) -> list[SessionOverview]:
+) -> RecentOverviews:
     """Return the overviews of the sessions with the newest activity, newest first, those that match.
 
     ``statuses``: one of them; ``labels``: all of them; ``since`` and ``until``: milliseconds of the last activity.
+
+    Only sessions that may be among them are read: none was active after both the last time that the feed tells of it
+    and the times of its files. (The feed does not tell of a run that is open; a file's time never counts for more
+    than that a session is worth a look.)
     """
-    found = []
-    for session_id in store.list_sessions():
+    bounds, reason = _bounds(store)
+    found: list[SessionOverview] = []
+    newest: list[int] = []
+    for bound, session_id in bounds:
+        if since is not None and bound < since:
+            break
+        if limit is not None and len(newest) >= limit and (not newest or newest[0] > bound):
+            break
         try:
             overview = read_overview(store, session_id)
         except NotFound:
@@ -244,4 +282,38 @@ def recent_sessions(
             and (until is None or overview.last_ts <= until)
         ):
             found.append(overview)
-    return sorted(found, key=lambda overview: (overview.last_ts, overview.session_id), reverse=True)[:limit]
+            heapq.heappush(newest, overview.last_ts)
+            if limit is not None and len(newest) > limit:
+                heapq.heappop(newest)
+    found.sort(key=lambda overview: (overview.last_ts, overview.session_id), reverse=True)
+    return RecentOverviews(overviews=tuple(found[:limit]), reason=reason)
+
+
+def _bounds(store: Store) -> tuple[list[tuple[float, str]], str | None]:
+    """Return each session with a time after which it was not active, the latest first; why nobody knows, if so."""
+    from session_log.feed import known_sessions  # slow to import, for who looks at one session
+
+    known = known_sessions(store)
+    if known.reason is not None or not isinstance(store, FsStore):
+        return [(math.inf, session_id) for session_id in store.list_sessions()], known.reason
+    bounds: list[tuple[float, str]] = []
+    for session_id in store.list_sessions():
+        told = known.sessions.get(session_id)
+        if told is None:  # placed here by hand, or by who writes no feed
+            bounds.append((math.inf, session_id))
+            continue
+        names = [f"{segment_id}{SEGMENT_SUFFIX}" for segment_id in told.segments]
+        changed = _changed_ms(f"{store.root}/{session_id}", [_FACTS_FILE, *names])
+        bounds.append((max(told.ts, changed + FILE_TIME_SLACK_MS), session_id))
+    return sorted(bounds, reverse=True), None
+
+
+def _changed_ms(folder: str, names: list[str]) -> int:
+    """Return when one of these files was changed last; 0 if none is there."""
+    newest = 0
+    for name in names:
+        try:
+            newest = max(newest, os.stat(f"{folder}/{name}", follow_symlinks=False).st_mtime_ns)
+        except OSError:
+            continue  # gone, or announced and never made
+    return newest // 1_000_000

@@ -23,7 +23,8 @@ import msgspec
 
 from session_log import _layout, _trash
 from session_log._clock import now_ms
-from session_log._errors import CallerError, NotFound, SegmentExists
+from session_log._committed import OpenFile, blocks
+from session_log._errors import CallerError, NotFound, SegmentExists, SessionLogError
 from session_log._facts_file import files_of
 from session_log._file_store import FsStore
 from session_log._ids import parse_id
@@ -143,6 +144,8 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
         if not names or name not in (None, *names):
             raise NotFound(f"{root}/{name or session_id}", "it is not in the trash")
         source, folder = f"{root}/{name or names[-1]}", f"{files.root}/{session_id}"
+        if not os.path.lexists(folder):
+            _announce(files, session_id, source)
         try:
             os.rename(source, folder)
         except OSError as exc:
@@ -154,6 +157,21 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
         if durable:
             _layout.sync_folder(str(files.root))
             _layout.sync_folder(root)
+
+
+def _announce(store: FsStore, session_id: str, folder: str, only: str | None = None) -> None:
+    """Say in the feed that the segments of a folder of the trash, or one of them, are about to be there again."""
+    if store.feed is None:
+        return
+    for path, _ in files_in(folder):
+        segment_id = _layout.as_id(os.path.basename(path).removesuffix(_layout.SEGMENT_SUFFIX))
+        if segment_id is None or only not in (None, segment_id):
+            continue
+        with contextlib.suppress(SessionLogError):  # who cannot read it will not find it by the feed
+            with OpenFile(path) as file:
+                first = next(blocks(file, 0, os.fstat(file.fd).st_size, 1), b"")
+            if first:
+                store.feed.announce_start(session_id, segment_id, first[:-1])
 
 
 def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
@@ -184,6 +202,7 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
             name = os.path.basename(path)
             if name not in (kept, _trash.NOTE):
                 os.rename(path, f"{folder}/{name}")
+        _announce(files, session_id, place, segment_id)
         os.rename(f"{place}/{kept}", f"{folder}/{kept}")  # the last: what is listed has its trace
         if files.durability != "process":
             _layout.sync_folder(folder)

@@ -8,8 +8,9 @@ import pytest
 
 import session_log as sl
 from commands import FORK, ODD, OPEN, OTHER, ROOT, SESSION, STRANGE, sample
-from session_log.addresses import AmbiguousAddress, resolve, short
+from session_log.addresses import AmbiguousAddress, resolve, resolve_trashed, short
 from session_log.facts import move_active, set_facts
+from session_log.lifecycle import delete_segment, delete_session
 from session_log.pods import FsPodStore, PodActiveSegmentRef, PodMetadata
 
 
@@ -161,3 +162,30 @@ def test_what_is_no_segment_is_damage(store: sl.FsStore, tmp_path: Path, data: b
         resolve(store, str(path))
     with pytest.raises(sl.CallerError):
         resolve(store, str(tmp_path) + "/")
+
+
+def test_an_end_is_looked_for_in_the_feed_and_then_everywhere(store: sl.FsStore) -> None:
+    """What the feed tells of and is gone is not found; what it does not tell of is."""
+    unfed = sl.FsStore(store.root, feed=False)
+    child = sl.fork_at(unfed, SESSION, ROOT, 1)
+    store.segment_path(SESSION, FORK).unlink()
+
+    assert resolve(store, child[-12:])[1:3] == (SESSION, child)
+    assert resolve(store, "b1bbb")[1:3] == (SESSION, ROOT)
+    with pytest.raises(sl.NotFound):
+        resolve(store, "b2bbb")
+    (store.root / "feed.jsonl").unlink()
+    assert resolve(store, "b1bbb")[1:3] == (SESSION, ROOT)
+
+
+def test_what_is_in_the_trash_is_named_by_id_its_end_or_its_name_there(store: sl.FsStore) -> None:
+    delete_session(store, ODD)
+    delete_segment(store, SESSION, FORK)
+
+    for text in (ODD, "a3aa", ODD.upper(), short(ODD)):
+        assert resolve_trashed(store, text).session_id == ODD
+    assert resolve_trashed(store, "b2bbb").segment_id == FORK
+    assert resolve_trashed(store, f"segments/{SESSION}/{FORK}").segment_id == FORK
+    for text in ("a1aa", "3aa", "", "nothing"):
+        with pytest.raises(sl.NotFound):
+            resolve_trashed(store, text)

@@ -224,3 +224,12 @@ def test_an_interrupt_leaves_everything_whole(store: sl.FsStore) -> None:
     assert 0 < len(names(store)) < 40
     assert collect_blobs(store, grace_s=0).removed > 0
     assert names(store) == set()
+
+
+def test_who_only_counts_writes_nothing(store: sl.FsStore) -> None:
+    """Not even a lock file."""
+    store.put_blob(b"nobody refers to this")
+    before = sorted(store.root.rglob("*"))
+
+    assert collect_blobs(store, grace_s=0, dry_run=True).removed == 1
+    assert sorted(store.root.rglob("*")) == before

@@ -14,7 +14,7 @@ from session_log._forking import create_child
 from session_log._references import Progress
 from session_log.branches import read_tree
 from session_log.facts import move_active, set_facts
-from session_log.lifecycle import StillReferenced, delete_segment, delete_session, detach_segment
+from session_log.lifecycle import StillReferenced, delete_segment, delete_session, detach_segment, plan_deletion
 from session_log.places import walk_back
 from session_log.trash import list_trash, undelete_segment
 from session_log.usage import read_ledger
@@ -369,3 +369,29 @@ def test_a_detached_segment_is_for_ever_what_the_golden_file_says(tmp_path: Path
 
     assert store.segment_path(SESSION, FAMILY["fork-child"]).read_bytes() == bytes_of("valid", "fork-detached")
     assert plain(sl.restore(store, SESSION, grandchild)) == golden("valid", "fork-grandchild")
+
+
+def test_a_plan_is_what_a_deletion_does_or_why_it_is_refused(store: sl.FsStore) -> None:
+    """And writes nothing."""
+    with sl.SegmentWriter.create(store) as writer:
+        writer.save_user_input("one")
+        child = writer.fork_at(0)
+    session_id, segment_id = writer.session_id, writer.segment_id
+    before = sorted(store.root.rglob("*"))
+
+    whole = plan_deletion(store, session_id)
+    detached = plan_deletion(store, session_id, segment_id, detach=True)
+    for refused in ({}, {"recursive": True}, {"detach": True, "recursive": True}):
+        with pytest.raises(sl.CallerError):
+            plan_deletion(store, session_id, segment_id, **refused)
+    with pytest.raises(sl.NotFound):
+        plan_deletion(store, session_id, sl.new_segment_id())
+    with sl.SegmentWriter.resume(store, session_id, child, exclusive=True):
+        for held in (None, child):
+            with pytest.raises(sl.SegmentBusy):
+                plan_deletion(store, session_id, held)
+        assert plan_deletion(store, session_id, child, even_if_running=True).segments == (child,)
+    assert sorted(store.root.rglob("*")) == before
+    assert delete_segment(store, session_id, segment_id, detach=True) == detached
+    assert set(whole.segments) == {segment_id, child}
+    assert delete_session(store, session_id).segments == (child,)

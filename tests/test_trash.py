@@ -10,6 +10,7 @@ import pytest
 import session_log as sl
 from session_log.disk import disk_usage
 from session_log.facts import read_facts
+from session_log.feed import known_sessions, recent_sessions, reindex
 from session_log.keys import open_or_create
 from session_log.lifecycle import delete_segment, delete_session
 from session_log.trash import list_trash, purge, undelete_segment, undelete_session
@@ -190,3 +191,34 @@ def test_a_purge_follows_no_symlink(store: sl.FsStore, tmp_path: Path) -> None:
     assert (store.root / "trash" / "notes").is_dir()
     assert list_trash(store) == ()
     assert os.listdir(store.root / "trash" / "purging") == [".lock"]
+
+
+def test_what_is_brought_back_is_announced(store: sl.FsStore) -> None:
+    """Before it is there, each segment: also in a feed that was made anew while it was in the trash."""
+    session_id, segment_id = sl.create_segment(store)
+    child = sl.fork_at(store, session_id, segment_id, 0)
+    sl.create_segment(store)
+    delete_session(store, session_id)
+    reindex(store)
+    assert session_id not in known_sessions(store).sessions
+
+    undelete_session(store, session_id)
+
+    assert known_sessions(store).sessions[session_id].segments == {segment_id, child}
+    assert [one.session_id for one in recent_sessions(store, 1)] == [session_id]
+    delete_segment(store, session_id, child)
+    before = (store.root / "feed.jsonl").read_bytes()
+    undelete_segment(store, session_id, child)
+    said = json.loads((store.root / "feed.jsonl").read_bytes().removeprefix(before))
+    assert (said["kind"], said["session_id"], said["segment_id"]) == ("fork", session_id, child)
+
+
+def test_what_cannot_come_back_is_not_announced(store: sl.FsStore) -> None:
+    session_id, _ = sl.create_segment(store)
+    delete_session(store, session_id)
+    shutil.copytree(store.root / "trash" / session_id, store.root / session_id)
+    before = (store.root / "feed.jsonl").read_bytes()
+
+    with pytest.raises(sl.CallerError):
+        undelete_session(store, session_id)
+    assert (store.root / "feed.jsonl").read_bytes() == before

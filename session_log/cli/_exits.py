@@ -56,11 +56,15 @@ _CODES: tuple[tuple[type[SessionLogError], Exit], ...] = (
 )
 
 
+_DAMAGED = frozenset({"BrokenPart", "BrokenPrompt", "UncertainMarks", "Unreadable", "UnresolvedBlob"})
+"""Errors of rooms that mean a file is damaged, by name: a code must not import them all."""
+
+
 def code_of(error: SessionLogError) -> Exit:
     """Return the code for an error of the library."""
     if hasattr(error, "candidates"):  # AmbiguousAddress, AmbiguousName: looked at without importing their rooms
         return Exit.AMBIGUOUS
-    if type(error).__name__.startswith("Corrupt"):
+    if type(error).__name__.startswith("Corrupt") or type(error).__name__ in _DAMAGED:
         return Exit.CORRUPT
     for kind, code in _CODES:
         if isinstance(error, kind):

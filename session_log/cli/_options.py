@@ -17,6 +17,10 @@ from session_log.lines import ROLES, Selection
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _AGO: Final = re.compile(r"(?P<count>\d{1,9})(?P<unit>[smhdw])\Z")
+_SIZE: Final = re.compile(r"(?P<number>\d{1,15}(\.\d{1,9})?) ?(?P<unit>[kMGT]?B|[kMGT])?\Z", re.IGNORECASE)
+_UNIT_BYTES: Final = {
+    f"{letter}{b}": 1000**power for power, letter in enumerate(("", "k", "m", "g", "t")) for b in ("", "b")
+}
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -87,6 +91,36 @@ class Moment(click.ParamType[int]):
             return int(datetime.datetime.fromisoformat(value).timestamp() * 1000)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: give ISO 8601, or how long ago, such as 2h or 28d", param, ctx)
+
+
+class Duration(click.ParamType[float]):
+    """A length of time: ``90s``, ``2h``, ``28d``. Seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if not isinstance(value, str):
+            return float(value)
+        found = _AGO.match(value)
+        if found is None:
+            self.fail(f"{value!r} is no length of time: give a number and s, m, h, d or w, such as 28d", param, ctx)
+        return float(int(found["count"]) * _UNIT_S[found["unit"]])
+
+
+class Size(click.ParamType[int]):
+    """A size: ``5000``, ``64kB``, ``1.5GB``. Bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.match(value)
+        if found is None:
+            self.fail(f"{value!r} is no size: give bytes, or a number and kB, MB, GB or TB", param, ctx)
+        return int(float(found["number"]) * _UNIT_BYTES[(found["unit"] or "").lower()])
 
 
 class AddressType(click.ParamType[str]):

@@ -82,7 +82,10 @@ class Output:
 
     def record(self, value: object, **more: object) -> None:
         """Print one JSON object; ``value`` is a struct or a dict of what JSON can say."""
-        sys.stdout.buffer.write(dumps({"v": JSON_VERSION, **self.plain(value), **more}) + b"\n")
+        data = dumps({"v": JSON_VERSION, **self.plain(value), **more}) + b"\n"
+        if sys.stdout.isatty() and not self.raw:  # JSON leaves some as they are: C1 controls, turns of direction
+            data = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+        sys.stdout.buffer.write(data)
 
     def plain(self, value: object) -> dict[str, Any]:
         """Return a struct as what JSON can say."""
@@ -139,6 +142,10 @@ class Progress:
             self._last = text
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
+
+    def tell(self, found: Any) -> None:
+        """Show what a room of the library tells of its progress: ``done`` of ``total``."""
+        self(found.done, found.total)
 
     def __enter__(self) -> Self:
         return self

@@ -58,6 +58,8 @@ def ls_command(
     for overview in found:
         if overview.damage is not None:
             out.note(out.text(overview.damage))
+    if found.reason is not None and found:
+        out.note(out.text(f"every session was read: {found.reason}"))
     if not found and not out.json:
         out.note(f"no session in {given.store.root}" + (" is so" if statuses or labels or since or until else ""))
     return Exit.YES if found else Exit.NO

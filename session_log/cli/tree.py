@@ -37,6 +37,8 @@ def tree_command(given: Shared, session: str | None, as_dot: bool) -> int:
             raise click.UsageError("a graph is of one session; name it.")
         recent = recent_sessions(given.store, MAX_SESSIONS)
         sessions = [(given.store, overview.session_id, overview.title or "") for overview in recent]
+        if recent.reason is not None and recent:
+            out.note(out.text(f"every session was read: {recent.reason}"))
     for store, session_id, title in sessions:
         try:
             rows = read_rows(store, session_id)
