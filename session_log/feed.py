@@ -170,9 +170,7 @@ def _by_feed(store: Store, limit: int, wanted: _Wanted) -> tuple[RecentSession, 
     root = str(getattr(store, "root", ""))
     found: list[RecentSession] = []
     seen: set[str] = set()
-    for event in _events_back(store):
-        if len(found) >= limit:
-            break
+    for event in _events_back(store) if limit > 0 else ():
         if event.session_id in seen or event.kind == "delete":
             continue
         if not is_folder(f"{root}/{event.session_id}"):
@@ -181,6 +179,8 @@ def _by_feed(store: Store, limit: int, wanted: _Wanted) -> tuple[RecentSession, 
             seen.add(event.session_id)
             if wanted.fits(event):
                 found.append(_recent(event))
+            if len(found) >= limit:
+                break  # what is wrong further back does not matter
     return tuple(found)
 
 
