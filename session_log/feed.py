@@ -170,17 +170,16 @@ def _by_feed(store: Store, limit: int, wanted: _Wanted) -> tuple[RecentSession, 
     root = str(getattr(store, "root", ""))
     found: list[RecentSession] = []
     seen: set[str] = set()
-    for event in _events_back(store) if limit > 0 else ():
-        if event.session_id in seen or event.kind == "delete":
-            continue
-        if not is_folder(f"{root}/{event.session_id}"):
-            seen.add(event.session_id)
-        elif _is_there(root, event):
-            seen.add(event.session_id)
-            if wanted.fits(event):
-                found.append(_recent(event))
-            if len(found) >= limit:
-                break  # what is wrong further back does not matter
+    for event in _events_back(store):
+        if len(found) < limit and event.session_id not in seen and event.kind != "delete":
+            if not is_folder(f"{root}/{event.session_id}"):
+                seen.add(event.session_id)
+            elif _is_there(root, event):
+                seen.add(event.session_id)
+                if wanted.fits(event):
+                    found.append(_recent(event))
+        if len(found) >= limit:
+            break  # what is wrong further back does not matter
     return tuple(found)
 
 
