@@ -24,7 +24,7 @@ from session_log._state import Damage
 from session_log._store import Store
 from session_log._trace import decode_trace
 from session_log.lines import Selection, kind_of, matches
-from session_log.texts import Said, flat, texts_of
+from session_log.texts import Said, text_of_trace, texts_of
 
 MAX_PATTERN_CHARACTERS = 10_000
 """A pattern is typed, or read from a file of words; what is longer is a mistake."""
@@ -176,8 +176,7 @@ def _traced(
             if damage is not None:
                 damage.append(Damage(_trace_path(store, session_id, segment_id), number, offset, len(line), str(exc)))
         else:
-            value = entry.event if entry.event is not msgspec.UNSET else entry.data
-            text = " ".join(part for part in (entry.label or "", flat(value) if value is not None else "") if part)
+            text = text_of_trace(entry)
             since, until = query.selection.since, query.selection.until
             wanted = (since is None or entry.ts >= since) and (until is None or entry.ts <= until)
             hit = wanted and _occurs(query.pattern, text)

@@ -54,7 +54,7 @@ def ls_command(
         for overview in found:
             out.record(overview)
     else:
-        out.lines(columns([_row(out, overview) for overview in found]))
+        out.lines(columns([_row(out, overview) for overview in found], room=out.room))
     for overview in found:
         if overview.damage is not None:
             out.note(out.text(overview.damage))
@@ -89,7 +89,7 @@ def _segments(given: Shared, session: str) -> int:
                 branch.link if branch.parent is None else f"{branch.link} of {out.id(branch.parent)}@{branch.at_turn}"
             )
             rows.append(_segment_row(out, seen, link, seen.segment_id == active))
-    out.lines(columns(rows))
+    out.lines(columns(rows, room=out.room))
     for damage in tree.damage:
         out.note(f"{damage.path}: {damage.reason}")
     return Exit.CORRUPT if tree.damage else Exit.YES

@@ -30,7 +30,7 @@ _COLORS = {"user": "cyan", "assistant": "green", "call": "magenta", "result": "m
     )
 )
 @click.argument("ref", type=REF)
-@click.option("--full", is_flag=True, help="Everything of tools' output and reasoning.")
+@click.option("--full", is_flag=True, help="Everything of tools' output and reasoning, blobs included.")
 @click.option("--no-tools", is_flag=True, help="Without calls and results.")
 @click.option("--resolve", is_flag=True, help="First what a fork inherits.")
 @filters
@@ -42,7 +42,7 @@ def show_command(given: Shared, ref: str, full: bool, no_tools: bool, resolve: b
     lines = read_lines(
         found.store, found.session_id, found.segment(), line=found.line, turn=found.turn, resolve=resolve
     )
-    blocks = transcript(select(lines, selection, damage), damage)
+    blocks = transcript(select(lines, selection, damage), damage, blobs=found.store if full else None)
     if no_tools:
         blocks = (block for block in blocks if block.what not in ("call", "result"))
     if out.json:
@@ -51,7 +51,8 @@ def show_command(given: Shared, ref: str, full: bool, no_tools: bool, resolve: b
     else:
         out.lines(line for block in blocks for line in _drawn(out, block, full))
     if damage:
-        out.note(f"{len(damage)} damaged lines are not shown, the first is line {damage[0].line}; see verify")
+        first = damage[0]
+        out.note(f"{len(damage)} lines are damaged, the first is {out.id(first.path)}:{first.line} ({first.reason})")
     return Exit.CORRUPT if damage else Exit.YES
 
 
