@@ -20,7 +20,7 @@ import msgspec
 from session_log import _entries as e
 from session_log._codec import decode_line, ts_of
 from session_log._entries import Extension, Invoke, LogEntry, RunCompleted, RunErrored, SegmentStart, TurnEnd
-from session_log._errors import CorruptSegment, InvalidEntry, NotFound, SessionLogError
+from session_log._errors import CorruptSegment, InvalidEntry, NotFound, SessionLogError, StoreUnavailable
 from session_log._file_store import FsStore
 from session_log._fold import turns_before
 from session_log._ids import parse_id
@@ -159,7 +159,10 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         NotFound: there is no such session.
     """
     session_id = parse_id(session_id)
-    segments = tuple(store.list_segments(session_id))
+    try:
+        segments = tuple(store.list_segments(session_id))
+    except StoreUnavailable as exc:  # the folder of another user, for one; the others are no worse for it
+        return _unreadable(session_id, str(exc))
     if not segments:
         raise NotFound(f"session {session_id}", "no segment in it")
     facts, active, damage = None, segments[0], None
@@ -192,6 +195,23 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         last_ts=max(found.last_ts, facts.updated_ts if facts is not None else 0),
         run_open=found.run_open,
         held_by=found.held_by,
+        damage=damage,
+    )
+
+
+def _unreadable(session_id: str, damage: str) -> SessionOverview:
+    return SessionOverview(
+        session_id=session_id,
+        segment_id="",
+        segments=(),
+        title=None,
+        labels=(),
+        status="damaged",
+        turns=0,
+        size_bytes=0,
+        created_ts=0,
+        last_ts=0,
+        run_open=False,
         damage=damage,
     )
 

@@ -34,7 +34,12 @@ class Shared:
 
     def resolve(self, text: str) -> Address:
         """Return what an address names; ``-`` is standard input."""
-        return resolve(self.store, text, stdin=sys.stdin.buffer.read() if text.startswith(STDIN) else None)
+        return resolve(self.store, text, stdin=self._stdin if text.startswith(STDIN) else None)
+
+    @functools.cached_property
+    def _stdin(self) -> bytes:
+        """Standard input, which can be read once, and named again."""
+        return sys.stdin.buffer.read()
 
 
 def shared(*, json: bool = True, raw: bool = False) -> Callable[[Command], Command]:

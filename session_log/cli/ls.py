@@ -66,7 +66,7 @@ def ls_command(
 def _row(out: Output, found: SessionOverview) -> tuple[str, ...]:
     return (
         out.style(out.id(found.session_id), fg="yellow"),
-        age(found.last_ts),
+        age(found.last_ts) if found.last_ts else "?",
         f"{found.turns} turns" if found.turns != 1 else "1 turn",
         f"{len(found.segments)} seg",
         size(found.size_bytes),

@@ -15,6 +15,8 @@ from session_log.transcripts import Block, transcript
 
 SHOWN_LINES = 12
 """So many lines of a tool's output, reasoning or extension are shown without ``--full``."""
+SHOWN_CHARACTERS = 1000
+"""So much of each of these lines."""
 _TALK = ("user", "assistant", "system")
 _QUIET = ("turn", "usage")
 _COLORS = {"user": "cyan", "assistant": "green", "call": "magenta", "result": "magenta", "error": "red"}
@@ -80,13 +82,20 @@ def _drawn(out: Output, block: Block, full: bool) -> Iterator[str]:
 
 def _body(out: Output, text: str, full: bool, indent: str = "") -> Iterator[str]:
     lines = text.split("\n")
-    cut = len(lines) - SHOWN_LINES
-    if full or cut <= 1:
-        yield from (indent + out.text(line) for line in lines)
+    left_out = len(lines) - SHOWN_LINES
+    if full or left_out <= 1:
+        yield from (indent + _line(out, line, full) for line in lines)
         return
-    yield from (indent + out.text(line) for line in lines[: SHOWN_LINES // 2])
-    yield indent + out.style(f"… {cut} lines more (--full) …", fg="bright_black")
-    yield from (indent + out.text(line) for line in lines[len(lines) - SHOWN_LINES // 2 :])
+    yield from (indent + _line(out, line, full) for line in lines[: SHOWN_LINES // 2])
+    yield indent + out.style(f"… {left_out} lines more (--full) …", fg="bright_black")
+    yield from (indent + _line(out, line, full) for line in lines[len(lines) - SHOWN_LINES // 2 :])
+
+
+def _line(out: Output, line: str, full: bool) -> str:
+    left_out = len(line) - SHOWN_CHARACTERS
+    if full or left_out <= 0:
+        return out.text(line)
+    return out.text(line[:SHOWN_CHARACTERS]) + out.style(f" … {left_out} characters more (--full)", fg="bright_black")
 
 
 def _markdown(out: Output, text: str) -> Iterator[str]:

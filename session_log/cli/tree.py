@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import click
 
-from session_log import NotFound
-from session_log.cli._exits import Exit
+from session_log import NotFound, SessionLogError
+from session_log.cli._exits import Exit, code_of
 from session_log.cli._options import REF, Shared, examples, shared
 from session_log.cli._output import Output
 from session_log.forest import Row, dot, read_rows
@@ -44,6 +44,12 @@ def tree_command(given: Shared, session: str | None, as_dot: bool) -> int:
             if session is not None:
                 raise
             continue  # deleted since it was listed
+        except SessionLogError as exc:
+            if session is not None:
+                raise
+            out.note(str(exc))
+            code = code_of(exc)
+            continue
         if session is None and not out.json:
             out.line(out.style(out.id(session_id), fg="yellow") + (f"  {out.text(title)}" if title else ""))
         _print(out, rows, as_dot)
