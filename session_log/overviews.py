@@ -178,9 +178,7 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         found = read_segment_overview(store, session_id, active)
     except SessionLogError as exc:
         damage = str(exc)
-        found = SegmentOverview(
-            session_id=session_id, segment_id=active, turns=0, size_bytes=0, created_ts=0, last_ts=0, run_open=False
-        )
+        found = unknown_segment(session_id, active)
     said = facts.status if facts is not None else "idle"
     return SessionOverview(
         session_id=session_id,
@@ -196,6 +194,13 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         run_open=found.run_open,
         held_by=found.held_by,
         damage=damage,
+    )
+
+
+def unknown_segment(session_id: str, segment_id: str) -> SegmentOverview:
+    """Return the overview of a segment of which nothing can be told."""
+    return SegmentOverview(
+        session_id=session_id, segment_id=segment_id, turns=0, size_bytes=0, created_ts=0, last_ts=0, run_open=False
     )
 
 

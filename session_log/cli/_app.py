@@ -106,7 +106,6 @@ def run(args: Sequence[str]) -> int:
         click.echo(escaped(said.getvalue()), err=True, nl=False)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
-        _forget()
         return Exit.INTERRUPTED
     except SessionLogError as exc:
         click.echo(f"session-log: {escaped(str(exc))}", err=True)
