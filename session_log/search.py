@@ -12,20 +12,15 @@ r"""Search: where a pattern occurs in what was said, line by line of the texts, 
 import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import msgspec
 
-from session_log._codec import ts_of
-from session_log._entries import LogEntry, SegmentStart, TurnEnd
-from session_log._errors import CallerError, InvalidEntry, NotFound, SessionLogError
-from session_log._lineage import inherits, lineage
-from session_log._reader import read_blocks, where
+from session_log._errors import CallerError, NotFound, SessionLogError
+from session_log._lineage import lineage
+from session_log._seen import Seen, seen_entries, seen_trace
 from session_log._state import Damage
 from session_log._store import Store
-from session_log._trace import decode_trace
-from session_log.lines import Selection, kind_of, matches
-from session_log.texts import Said, text_of_trace, texts_of
+from session_log.lines import Selection
 
 MAX_PATTERN_CHARACTERS = 10_000
 """A pattern is typed, or read from a file of words; what is longer is a mistake."""
@@ -78,17 +73,6 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     spans: tuple[tuple[int, int], ...] = ()
     context: bool = False
-
-
-class _Seen(NamedTuple):
-    """An entry that was looked at."""
-
-    line: int
-    ts: int
-    kind: str
-    texts: tuple[Said, ...]
-    hit: bool
-    ends_turn: bool
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,10 +164,12 @@ def _found(
     for done, ((session_id, segment_id), stop) in enumerate(wanted.items(), 1):
         try:
             if trace:
-                looked = _traced(store, session_id, segment_id, query, damage)
+                looked = seen_trace(store, session_id, segment_id, query.pattern, query.selection, damage)
             else:
                 copied = {found for _, found in wanted}
-                looked = _entries(store, session_id, segment_id, copied, stop, query, damage)
+                looked = seen_entries(
+                    store, session_id, segment_id, copied, stop, query.pattern, query.selection, damage
+                )
             yield from _hits(session_id, segment_id, looked, query)
         except SessionLogError as exc:
             if errors is None:
@@ -219,67 +205,9 @@ def _wanted(
     return wanted
 
 
-def _entries(
-    store: Store,
-    session_id: str,
-    segment_id: str,
-    searched: set[str],
-    stop: int | None,
-    query: Query,
-    damage: list[Damage] | None,
-) -> Iterator[_Seen]:
-    calls: set[str] = set()
-    for block in read_blocks(store, session_id, segment_id, 0, stop, damage=damage):
-        for line, entry in enumerate(block.entries, block.first_line + 1):
-            if entry is None:
-                continue
-            texts = tuple(texts_of(_own(entry, searched)))
-            wanted = query.selection.is_all or matches(entry, query.selection, calls)
-            hit = wanted and any(_occurs(query.pattern, said.text) for said in texts)
-            yield _Seen(line, ts_of(entry), kind_of(entry), texts, hit, isinstance(entry, TurnEnd))
-
-
-def _occurs(pattern: re.Pattern[str], text: str) -> bool:
-    """Tell whether a pattern occurs in a line of the text; not across lines."""
-    if pattern.search(text) is None:
-        return False
-    return "\n" not in text or any(map(pattern.search, text.split("\n")))
-
-
-def _own(entry: LogEntry, searched: set[str]) -> LogEntry:
-    """Leave out the history that a copy took along from a segment that is searched itself."""
-    if not isinstance(entry, SegmentStart) or entry.forked_from is None or inherits(entry):
-        return entry
-    return msgspec.structs.replace(entry, history=()) if entry.forked_from.segment_id in searched else entry
-
-
-def _traced(
-    store: Store, session_id: str, segment_id: str, query: Query, damage: list[Damage] | None
-) -> Iterator[_Seen]:
-    offset = 0
-    for number, line in enumerate(store.read_trace(session_id, segment_id), 1):
-        try:
-            entry = decode_trace(line)
-        except InvalidEntry as exc:
-            if damage is not None:
-                damage.append(Damage(_trace_path(store, session_id, segment_id), number, offset, len(line), str(exc)))
-        else:
-            text = text_of_trace(entry)
-            since, until = query.selection.since, query.selection.until
-            wanted = (since is None or entry.ts >= since) and (until is None or entry.ts <= until)
-            hit = wanted and _occurs(query.pattern, text)
-            yield _Seen(number, entry.ts, entry.kind, (Said("trace", text),), hit, False)
-        offset += len(line) + 1
-
-
-def _trace_path(store: Store, session_id: str, segment_id: str) -> str:
-    path_of = getattr(store, "trace_path", None)
-    return str(path_of(session_id, segment_id)) if path_of is not None else where(store, session_id, segment_id)
-
-
-def _hits(session_id: str, segment_id: str, looked: Iterable[_Seen], query: Query) -> Iterator[Hit]:
+def _hits(session_id: str, segment_id: str, looked: Iterable[Seen], query: Query) -> Iterator[Hit]:
     """Yield what is found in a segment, and what stands around it."""
-    before: list[_Seen] = []
+    before: list[Seen] = []
     after = found = 0
     in_turn = False
     for seen in looked:
@@ -305,7 +233,7 @@ def _hits(session_id: str, segment_id: str, looked: Iterable[_Seen], query: Quer
             return
 
 
-def _shown(session_id: str, segment_id: str, seen: _Seen, query: Query, *, context: bool) -> Iterator[Hit]:
+def _shown(session_id: str, segment_id: str, seen: Seen, query: Query, *, context: bool) -> Iterator[Hit]:
     for said in seen.texts:
         for text in said.text.split("\n"):
             spans = () if context else tuple(found.span() for found in query.pattern.finditer(text))
