@@ -213,9 +213,9 @@ def _whole_id(store: FsStore, found: str) -> Address:
         return Address(store, found)
     session_id = store.lookup_session_of(found)
     if session_id is None:
-        from session_log._unnamed import unnamed
+        from session_log._unnamed import in_trash
 
-        raise unnamed(store, found, found)
+        raise NotFound(found, f"neither a session nor a segment has this id{in_trash(store, found)}")
     return Address(store, session_id, found)
 
 

@@ -54,7 +54,7 @@ def show_command(given: Shared, ref: str, full: bool, no_tools: bool, resolve: b
         out.lines(line for block in blocks for line in _drawn(out, block, full))
     if damage:
         first = damage[0]
-        out.note(f"{len(damage)} lines are damaged, the first is {out.id(first.path)}:{first.line} ({first.reason})")
+        out.note(f"{len(damage)} damaged lines, the first is {out.id(first.path)}:{first.line} ({first.reason})")
     return Exit.CORRUPT if damage else Exit.YES
 
 
