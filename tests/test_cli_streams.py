@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import session_log as sl
-from commands import FORK, OPEN, OTHER, ROOT, SESSION, Ran, command, run, sample
+from commands import FORK, ODD, OPEN, OTHER, ROOT, SESSION, Ran, command, run, sample
 from session_log.cli._app import COMMANDS
 
 UNPRIVILEGED = """
@@ -92,6 +92,11 @@ def test_a_session_that_cannot_be_read_hides_no_other(root: Path) -> None:
     assert "Permission denied" in listed.err
     assert unprivileged("cat", "c1ccc", root=root).out.count("\n") == 5
     assert unprivileged("cat", "b1bbb", root=root).code == 8
+    (root / SESSION).chmod(0o755)
+    (root / ODD).chmod(0)  # listed first
+    assert unprivileged("cat", "c1ccc", root=root).out.count("\n") == 5
+    (root / ODD).chmod(0o755)
+    (root / SESSION).chmod(0)
     assert unprivileged("tree", root=root).code == 8
     assert "00000000a3aa" in unprivileged("tree", root=root).out
     assert unprivileged("grep", "red", root=root).code == 0

@@ -61,14 +61,14 @@ def test_counts_are_those_of_the_hits(picked: list[int], last: int | None, most:
     for _ in range(2):
         with sl.SegmentWriter.create(store) as writer:
             writer.append_entries([ENTRIES[at] for at in picked])
-    query = Query.of("a", most=most)
+    query = Query.of("a", most=most, before=1)
 
     hits = search(store, every_segment(store), query)
     counts = {found.segment_id: found.count for found in count_hits(store, every_segment(store), query)}
-    kept = search(store, every_segment(store), Query.of("a", most=most, selection=Selection(last=last)))
+    kept = search(store, every_segment(store), Query.of("a", most=most, before=1, selection=Selection(last=last)))
 
     assert counts == {
-        segment_id: len({hit.line for hit in hits if hit.segment_id == segment_id})
+        segment_id: len({hit.line for hit in hits if hit.segment_id == segment_id and not hit.context})
         for segment_id in {hit.segment_id for hit in hits}
     }
     assert kept == (hits if last is None else hits[len(hits) - last :] if last < len(hits) else hits)
