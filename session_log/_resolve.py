@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from session_log._blob_ref import BlobRef, BlobSpan
+from session_log._entries import AssistantItem, LogEntry, SegmentStart, ToolResultEntry, UserInput
 from session_log._errors import CorruptBlob, InvalidEntry, NotFound, UnresolvedBlob, UnsafePath
 from session_log._inputs import PasteInput, TextInput
 from session_log._items import Attachment, Item, Message, Text, ToolResult
@@ -48,6 +49,25 @@ def resolve_items(store: Store, items: Iterable[Item]) -> tuple[Item, ...]:
         StoreUnavailable: the store cannot be read.
     """
     return _Resolver(store, None, None).items(items, "items")
+
+
+def resolve_entry(store: Store, entry: LogEntry) -> LogEntry:
+    """Return an entry as it was handed to the writer.
+
+    Raises:
+        UnresolvedBlob: a blob is missing or damaged.
+        StoreUnavailable: the store cannot be read.
+    """
+    if isinstance(entry, (AssistantItem, ToolResultEntry)):
+        (item,) = resolve_items(store, (entry.item,))
+        return msgspec.structs.replace(entry, item=item) if item is not entry.item else entry
+    if isinstance(entry, UserInput):
+        resolver = _Resolver(store, None, None)
+        segments = [resolver.segment(segment, f"segments[{at}]") for at, segment in enumerate(entry.segments)]
+        return msgspec.structs.replace(entry, segments=tuple(segments))
+    if isinstance(entry, SegmentStart) and entry.history:
+        return msgspec.structs.replace(entry, history=resolve_items(store, entry.history))
+    return entry
 
 
 class _Unfit(Exception):

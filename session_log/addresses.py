@@ -21,11 +21,20 @@ import msgspec
 from session_log._clock import new_segment_id
 from session_log._codec import decode_line
 from session_log._entries import SegmentStart
-from session_log._errors import CallerError, CorruptSegment, InvalidEntry, InvalidId, InvalidName, NotFound
+from session_log._errors import (
+    CallerError,
+    CorruptSegment,
+    InvalidEntry,
+    InvalidId,
+    InvalidName,
+    NotFound,
+    StoreUnavailable,
+)
+from session_log._facts_file import FACTS_NAME
 from session_log._file_store import FsStore
 from session_log._frame import split_committed
 from session_log._ids import parse_id
-from session_log._layout import SEGMENT_SUFFIX, as_id, is_folder, unavailable
+from session_log._layout import SEGMENT_SUFFIX, TRACE_SUFFIX, as_id, is_folder, unavailable
 from session_log._memory_store import MemoryStore
 from session_log._store import Store
 from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
@@ -34,7 +43,6 @@ from session_log.overviews import recent_sessions
 from session_log.pods import FsPodStore
 
 if TYPE_CHECKING:
-    from session_log.feed import KnownSessions
     from session_log.trash import Trashed
 
 LAST: Final = "@last"
@@ -155,7 +163,7 @@ def resolve_trashed(store: FsStore, text: str) -> "Trashed":
 def _base(store: FsStore, text: str) -> Address:
     if text == LAST:
         return _last(store)
-    if os.sep in text or text.endswith(SEGMENT_SUFFIX):
+    if text in (".", "..") or text.endswith(SEGMENT_SUFFIX) or (os.sep in text and os.path.lexists(text)):
         return _path(text)
     try:
         return _whole_id(store, parse_id(text))
@@ -163,7 +171,9 @@ def _base(store: FsStore, text: str) -> Address:
         pass_on = text
     targets = sorted(set(_named(store, pass_on)), reverse=True)
     if not targets:
-        raise _unknown(store, pass_on)
+        from session_log._unnamed import unnamed  # the trash is looked into by nobody else
+
+        raise unnamed(store, pass_on, pass_on if _HEX.match(pass_on) else None)
     distinct = {(target.session_id, target.segment_id) for target in targets}
     if len(distinct) > 1:
         raise AmbiguousAddress(text, tuple(map(str, targets)))
@@ -176,17 +186,24 @@ def _last(store: FsStore) -> Address:
     found = recent_sessions(store, limit=1)
     if not found:
         raise NotFound(LAST, f"there is no session in {store.root}")
-    return Address(store, found[0].session_id, found[0].segment_id)
+    return Address(store, found[0].session_id, found[0].segment_id or None)
 
 
 def _path(text: str) -> Address:
-    path = os.path.abspath(text)
+    """Return what a path names; symlinks in it are those of whoever typed it."""
+    path = os.path.realpath(text)
+    if os.path.basename(path) == FACTS_NAME + SEGMENT_SUFFIX:
+        path = os.path.dirname(path)
     folder, name = os.path.split(path)
+    if name.endswith(TRACE_SUFFIX):
+        raise CallerError(f"{path}: is a trace; name its segment, and give --trace to commands that show traces")
     session_id, segment_id = as_id(os.path.basename(folder)), as_id(name.removesuffix(SEGMENT_SUFFIX))
     if session_id is not None and segment_id is not None and name.endswith(SEGMENT_SUFFIX):
         store = FsStore(os.path.dirname(folder))
         if not store.exists(session_id, segment_id):
-            raise NotFound(path, "no such segment")
+            from session_log._unnamed import in_trash
+
+            raise NotFound(path, f"no such segment{in_trash(store, segment_id)}")
         return Address(store, session_id, segment_id)
     if (whole := as_id(name)) is not None and is_folder(path):
         return Address(FsStore(folder), whole)
@@ -223,35 +240,57 @@ def _whole_id(store: FsStore, found: str) -> Address:
         return Address(store, found)
     session_id = store.lookup_session_of(found)
     if session_id is None:
-        raise NotFound(found, "neither a session nor a segment has this id")
+        from session_log._unnamed import in_trash
+
+        raise NotFound(found, f"neither a session nor a segment has this id{in_trash(store, found)}")
     return Address(store, session_id, found)
 
 
 def _named(store: FsStore, text: str) -> Iterator[_Target]:
-    """Yield everything that is called ``text``."""
-    digits = text.replace("-", "").lower()
-    if _HEX.match(text) and len(digits) >= MIN_SUFFIX_DIGITS:
-        from session_log.feed import known_sessions
+    """Yield everything that is called ``text``; what cannot be read matters only if there is nothing else."""
+    found, refused = False, None
+    for ask in (_ending, _keyed, _titled, _pod):
+        try:
+            for target in ask(store, text):
+                found = True
+                yield target
+        except StoreUnavailable as exc:
+            refused = exc
+    if refused is not None and not found:
+        raise refused
 
-        yield from _ending(store, known_sessions(store), digits)
+
+def _keyed(store: FsStore, text: str) -> Iterator[_Target]:
+    keyed = find_key(store, text) if _is_text(text) else None
+    if keyed is not None:
+        yield _Target(keyed.session_id, "", "by its key")
+
+
+def _titled(store: FsStore, text: str) -> Iterator[_Target]:
+    for facts in find_sessions(store, text) if _is_text(text) else ():
+        yield _Target(facts.session_id, "", f"{facts.title!r:.60}")
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether it can stand in a file: bytes of a command line that are no UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return
-    keyed = find_key(store, text)
-    if keyed is not None:
-        yield _Target(keyed.session_id, "", "by its key")
-    for facts in find_sessions(store, text):
-        yield _Target(facts.session_id, "", f"{facts.title!r:.60}")
-    yield from _pod(store, text)
+        return False
+    return True
 
 
-def _ending(store: FsStore, known: "KnownSessions", digits: str) -> Iterator[_Target]:
+def _ending(store: FsStore, text: str) -> Iterator[_Target]:
     """Yield the sessions and segments whose ids end so: those that the feed tells of; if none, all are looked through.
 
     (What somebody wrote without a feed into a root that has one may so be found only by more digits, or its whole id.)
     """
-    found = False
+    digits = text.replace("-", "").lower()
+    if not _HEX.match(text) or len(digits) < MIN_SUFFIX_DIGITS:
+        return
+    from session_log.feed import known_sessions
+
+    found, known = False, known_sessions(store)
     for session_id in store.list_sessions():
         told = known.sessions.get(session_id)
         if session_id.replace("-", "").endswith(digits):
@@ -266,38 +305,28 @@ def _ending(store: FsStore, known: "KnownSessions", digits: str) -> Iterator[_Ta
 
 
 def _ending_anywhere(store: FsStore, digits: str) -> Iterator[_Target]:
+    refused: StoreUnavailable | None = None
     for session_id in store.list_sessions():
         try:
             segments = store.list_segments(session_id)
         except NotFound:
             continue  # deleted since it was listed
+        except StoreUnavailable as exc:
+            refused = exc
+            continue
         for segment_id in segments:
             if segment_id.replace("-", "").endswith(digits):
                 yield _Target(session_id, segment_id)
+    if refused is not None:
+        raise refused
 
 
 def _pod(store: FsStore, name: str) -> Iterator[_Target]:
+    if not _is_text(name):
+        return
     try:
         pod = FsPodStore(store.root).read_by_name(name)
     except InvalidName:
         return
     if pod is not None and pod.active is not None:
         yield _Target(pod.active.session_id, pod.active.segment_id or "", f"pod {name}")
-
-
-def _unknown(store: FsStore, text: str) -> NotFound | CallerError:
-    digits = text.replace("-", "").lower()
-    if not _HEX.match(text):
-        return NotFound(f"{text!r:.200}", "no title, key or pod is that")
-    if len(digits) < MIN_SUFFIX_DIGITS:
-        return NotFound(f"{text!r}", f"the end of an id has at least {MIN_SUFFIX_DIGITS} digits")
-    ids = [found.replace("-", "") for found in store.list_sessions()]
-    beginning = sum(found.startswith(digits) for found in ids)
-    if beginning:
-        return CallerError(
-            f"{text!r}: is how {beginning} session ids begin; ids begin with the time, and what was made in the same "
-            "minute begins alike: give digits of the end"
-        )
-    inside = sum(digits in found for found in ids)
-    hint = f"; {inside} ids have it inside: give digits of the end" if inside else ""
-    return NotFound(f"{text!r:.200}", f"no id, end of an id, title, key or pod is that{hint}")

@@ -135,14 +135,16 @@ def export_blobs(store: Store, lines: Iterator[bytes], put: Callable[[str, bytes
         yield line
 
 
-def export_markdown(lines: Iterator[Line], *, title: str | None = None) -> Iterator[str]:
+def export_markdown(lines: Iterator[Line], *, title: str | None = None, blobs: Store | None = None) -> Iterator[str]:
     """Yield a conversation as Markdown, line by line; tools' output stands in fences that it cannot close.
+
+    With ``blobs``, what was too long for its line is taken whole from this store, if it is there.
 
     Raises:
         CorruptSegment: a line is no entry.
     """
     yield f"# {_inline(title)}" if title else "# Conversation"
-    for block in transcript(_sound(lines)):
+    for block in transcript(_sound(lines), blobs=blobs):
         yield ""
         yield from _markdown(block)
 

@@ -19,9 +19,10 @@ from typing import Final
 
 import msgspec
 
+from session_log._backwards import lines_back
 from session_log._codec import decode_line, ts_of
 from session_log._entries import AssistantItem, LogEntry, SystemItemEntry, ToolResultEntry, UnknownEntry, UserInput
-from session_log._errors import InvalidCut, InvalidEntry
+from session_log._errors import CallerError, InvalidCut, InvalidEntry
 from session_log._forking import locate
 from session_log._frame import check_counts
 from session_log._ids import parse_id
@@ -30,6 +31,7 @@ from session_log._lineage import Span, lineage
 from session_log._reader import raw_blocks, where
 from session_log._state import Damage
 from session_log._store import Store
+from session_log._trace import TraceEntry, decode_trace
 
 ROLES: Final = ("user", "assistant", "system", "tool")
 """Who speaks in a line."""
@@ -52,6 +54,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             InvalidEntry: it is none.
         """
         return decode_line(self.line) if self.line.strip() else None
+
+    def trace_entry(self) -> TraceEntry:
+        """Return the entry of a line of a trace.
+
+        Raises:
+            InvalidEntry: it is none.
+        """
+        return decode_trace(self.line)
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +136,73 @@ def _span(store: Store, session_id: str, span: Span, inherited: bool, start: int
             offset += len(line) + 1
 
 
+def last_lines(store: Store, session_id: str, segment_id: str, selection: Selection) -> list[Line]:
+    """Return the last lines of a segment that a selection lets through, in order: ``selection.last`` of them.
+
+    They are looked for from the end, as far as it takes; only tools need all lines, since a result names its call.
+    """
+    check_counts(last=selection.last)
+    if not hasattr(store, "read_span") or selection.tools or selection.last is None:
+        return list(select(read_lines(store, session_id, segment_id), selection))
+    session_id, segment_id = parse_id(session_id), parse_id(segment_id)
+    found: list[Line] = []
+    for placed in lines_back(store, session_id, Span(segment_id, None, None)) if selection.last else ():
+        line = Line(
+            session_id=session_id,
+            segment_id=segment_id,
+            number=placed.at + 1,
+            byte_offset=placed.byte_offset or 0,
+            line=placed.line,
+        )
+        found += select([line], selection)
+        if len(found) == selection.last:
+            break
+    return found[::-1]
+
+
+def read_trace_lines(store: Store, session_id: str, segment_id: str) -> Iterator[Line]:
+    """Yield the lines of a segment's trace, with their places there.
+
+    Raises:
+        NotFound: there is no such segment.
+    """
+    offset = 0
+    for number, line in enumerate(store.read_trace(session_id, segment_id), 1):
+        yield Line(session_id=session_id, segment_id=segment_id, number=number, byte_offset=offset, line=line)
+        offset += len(line) + 1
+
+
+def select_trace(lines: Iterable[Line], selection: Selection, damage: list[Damage] | None = None) -> Iterator[Line]:
+    """Return the lines of a trace that a selection lets through; a kind may be a label, too.
+
+    Raises:
+        CallerError: it asks for roles or tools, which a trace does not know.
+    """
+    check_counts(last=selection.last)
+    if selection.roles or selection.tools:
+        raise CallerError("a trace has no roles and tools; give kinds or times")
+    found = iter(lines) if selection.is_all else _traced(lines, selection, damage)
+    return found if selection.last is None else iter(deque(found, selection.last))
+
+
+def _traced(lines: Iterable[Line], selection: Selection, damage: list[Damage] | None) -> Iterator[Line]:
+    for line in lines:
+        try:
+            entry = line.trace_entry()
+        except InvalidEntry as exc:
+            if damage is not None:
+                damage.append(Damage(line.segment_id, line.number, line.byte_offset, len(line.line), str(exc)))
+            continue
+        if selection.kinds and not selection.kinds & {entry.kind, entry.label}:
+            continue
+        if _in_time(entry.ts, selection):
+            yield line
+
+
+def _in_time(ts: int, selection: Selection) -> bool:
+    return (selection.since is None or ts >= selection.since) and (selection.until is None or ts <= selection.until)
+
+
 def select(lines: Iterable[Line], selection: Selection, damage: list[Damage] | None = None) -> Iterator[Line]:
     """Return the lines that a selection lets through.
 
@@ -162,8 +239,7 @@ def matches(entry: LogEntry, selection: Selection, calls: set[str]) -> bool:
         return False
     if selection.roles and role_of(entry) not in selection.roles:
         return False
-    ts = ts_of(entry)
-    return (selection.since is None or ts >= selection.since) and (selection.until is None or ts <= selection.until)
+    return _in_time(ts_of(entry), selection)
 
 
 def kind_of(entry: LogEntry) -> str:

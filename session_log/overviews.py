@@ -22,7 +22,7 @@ import msgspec
 from session_log import _entries as e
 from session_log._codec import decode_line, ts_of
 from session_log._entries import Extension, Invoke, LogEntry, RunCompleted, RunErrored, SegmentStart, TurnEnd
-from session_log._errors import CorruptSegment, InvalidEntry, NotFound, SessionLogError
+from session_log._errors import CorruptSegment, InvalidEntry, NotFound, SessionLogError, StoreUnavailable
 from session_log._facts_file import FACTS_NAME
 from session_log._file_store import FsStore
 from session_log._fold import turns_before
@@ -168,7 +168,10 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         NotFound: there is no such session.
     """
     session_id = parse_id(session_id)
-    segments = tuple(store.list_segments(session_id))
+    try:
+        segments = tuple(store.list_segments(session_id))
+    except StoreUnavailable as exc:  # the folder of another user, for one; the others are no worse for it
+        return _unreadable(session_id, str(exc))
     if not segments:
         raise NotFound(f"session {session_id}", "no segment in it")
     facts, active, damage = None, segments[0], None
@@ -184,9 +187,7 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         found = read_segment_overview(store, session_id, active)
     except SessionLogError as exc:
         damage = str(exc)
-        found = SegmentOverview(
-            session_id=session_id, segment_id=active, turns=0, size_bytes=0, created_ts=0, last_ts=0, run_open=False
-        )
+        found = unknown_segment(session_id, active)
     said = facts.status if facts is not None else "idle"
     return SessionOverview(
         session_id=session_id,
@@ -201,6 +202,30 @@ def read_overview(store: Store, session_id: str) -> SessionOverview:
         last_ts=max(found.last_ts, facts.updated_ts if facts is not None else 0),
         run_open=found.run_open,
         held_by=found.held_by,
+        damage=damage,
+    )
+
+
+def unknown_segment(session_id: str, segment_id: str) -> SegmentOverview:
+    """Return the overview of a segment of which nothing can be told."""
+    return SegmentOverview(
+        session_id=session_id, segment_id=segment_id, turns=0, size_bytes=0, created_ts=0, last_ts=0, run_open=False
+    )
+
+
+def _unreadable(session_id: str, damage: str) -> SessionOverview:
+    return SessionOverview(
+        session_id=session_id,
+        segment_id="",
+        segments=(),
+        title=None,
+        labels=(),
+        status="damaged",
+        turns=0,
+        size_bytes=0,
+        created_ts=0,
+        last_ts=0,
+        run_open=False,
         damage=damage,
     )
 

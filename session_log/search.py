@@ -9,22 +9,18 @@ r"""Search: where a pattern occurs in what was said, line by line of the texts, 
 [(2, 'say "größer"')]
 """
 
+import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import msgspec
 
-from session_log._codec import ts_of
-from session_log._entries import LogEntry, SegmentStart, TurnEnd
-from session_log._errors import CallerError, InvalidEntry, NotFound
-from session_log._lineage import inherits, lineage
-from session_log._reader import read_blocks, where
+from session_log._errors import CallerError, NotFound, SessionLogError
+from session_log._lineage import lineage
+from session_log._seen import Seen, seen_entries, seen_trace
 from session_log._state import Damage
 from session_log._store import Store
-from session_log._trace import decode_trace
-from session_log.lines import Selection, kind_of, matches
-from session_log.texts import Said, flat, texts_of
+from session_log.lines import Selection
 
 MAX_PATTERN_CHARACTERS = 10_000
 """A pattern is typed, or read from a file of words; what is longer is a mistake."""
@@ -79,15 +75,13 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     context: bool = False
 
 
-class _Seen(NamedTuple):
-    """An entry that was looked at."""
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How many entries of a segment have a hit, and when the first of them was."""
 
-    line: int
+    session_id: str
+    segment_id: str
+    count: int
     ts: int
-    kind: str
-    texts: tuple[Said, ...]
-    hit: bool
-    ends_turn: bool
 
 
 def search(
@@ -98,101 +92,122 @@ def search(
     resolve: bool = False,
     trace: bool = False,
     damage: list[Damage] | None = None,
+    errors: list[SessionLogError] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Hit]:
     """Return the hits in segments, sorted by time; each line once, however many forks inherit it.
 
     ``resolve`` searches what the segments inherit, too; ``trace`` their traces instead. ``progress`` is told how many
-    segments are done. Damaged lines are appended to ``damage``, if it is given.
+    segments are done. Damaged lines are appended to ``damage``, segments that cannot be read to ``errors``, if these
+    are given. ``selection.last`` hits are kept, if it says how many; else all, half a kilobyte each.
 
     Raises:
         NotFound: there is no such segment.
         CorruptSegment: a line is no entry, and ``damage`` was not given.
     """
+    found = _found(store, segments, query, resolve, trace, damage, errors, progress)
+    if query.selection.last is None:
+        return sorted(found, key=_by_time)
+    if query.selection.last == 0:
+        return []
+    return heapq.nlargest(query.selection.last, found, key=_by_time)[::-1]
+
+
+def count_hits(
+    store: Store,
+    segments: Iterable[tuple[str, str]],
+    query: Query,
+    *,
+    resolve: bool = False,
+    trace: bool = False,
+    damage: list[Damage] | None = None,
+    errors: list[SessionLogError] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Count]:
+    """Return how many entries of each segment have a hit, sorted by the time of the first; keeps none of them.
+
+    Raises:
+        NotFound, CorruptSegment: as :func:`search`.
+    """
+    counts: dict[str, Count] = {}
+    last: tuple[str, int] | None = None
+    for hit in _found(store, segments, query, resolve, trace, damage, errors, progress):
+        if hit.context or last == (hit.segment_id, hit.line):
+            continue
+        last = hit.segment_id, hit.line
+        known = counts.get(hit.segment_id)
+        counts[hit.segment_id] = Count(
+            session_id=hit.session_id,
+            segment_id=hit.segment_id,
+            count=known.count + 1 if known is not None else 1,
+            ts=min(known.ts, hit.ts) if known is not None else hit.ts,
+        )
+    return sorted(counts.values(), key=lambda count: (count.ts, count.segment_id))
+
+
+def _by_time(hit: Hit) -> tuple[int, str, int]:
+    return hit.ts, hit.segment_id, hit.line
+
+
+def _found(
+    store: Store,
+    segments: Iterable[tuple[str, str]],
+    query: Query,
+    resolve: bool,
+    trace: bool,
+    damage: list[Damage] | None,
+    errors: list[SessionLogError] | None,
+    progress: Callable[[int], None] | None,
+) -> Iterator[Hit]:
+    """Yield the hits, segment after segment."""
+    wanted = _wanted(store, segments, resolve and not trace, damage, errors)
+    for done, ((session_id, segment_id), stop) in enumerate(wanted.items(), 1):
+        try:
+            if trace:
+                looked = seen_trace(store, session_id, segment_id, query.pattern, query.selection, damage)
+            else:
+                copied = {found for _, found in wanted}
+                looked = seen_entries(
+                    store, session_id, segment_id, copied, stop, query.pattern, query.selection, damage
+                )
+            yield from _hits(session_id, segment_id, looked, query)
+        except SessionLogError as exc:
+            if errors is None:
+                raise
+            errors.append(exc)
+        if progress is not None:
+            progress(done)
+
+
+def _wanted(
+    store: Store,
+    segments: Iterable[tuple[str, str]],
+    resolve: bool,
+    damage: list[Damage] | None,
+    errors: list[SessionLogError] | None,
+) -> dict[tuple[str, str], int | None]:
+    """Return which segments to look into, and how many lines of each (None: all)."""
     wanted: dict[tuple[str, str], int | None] = {}
     for session_id, segment_id in segments:
-        spans = lineage(store, session_id, segment_id, damage=damage) if resolve and not trace else ()
+        try:
+            spans = lineage(store, session_id, segment_id, damage=damage) if resolve else ()
+        except SessionLogError as exc:
+            if errors is None:
+                raise
+            errors.append(exc)
+            continue
         for span in spans:
             key = session_id, span.segment_id
             known = wanted.get(key, 0)
             wanted[key] = None if known is None or span.entries is None else max(known, span.entries)
         if not spans:
             wanted[session_id, segment_id] = None
-    hits: list[Hit] = []
-    for done, ((session_id, segment_id), stop) in enumerate(wanted.items(), 1):
-        looked = _traced(store, session_id, segment_id, query, damage) if trace else None
-        if looked is None:
-            copied = session_id, segment_id, {found for _, found in wanted}
-            looked = _entries(store, *copied, stop, query, damage)
-        hits += _hits(session_id, segment_id, looked, query)
-        if progress is not None:
-            progress(done)
-    hits.sort(key=lambda hit: (hit.ts, hit.segment_id, hit.line))
-    return hits
+    return wanted
 
 
-def _entries(
-    store: Store,
-    session_id: str,
-    segment_id: str,
-    searched: set[str],
-    stop: int | None,
-    query: Query,
-    damage: list[Damage] | None,
-) -> Iterator[_Seen]:
-    calls: set[str] = set()
-    for block in read_blocks(store, session_id, segment_id, 0, stop, damage=damage):
-        for line, entry in enumerate(block.entries, block.first_line + 1):
-            if entry is None:
-                continue
-            texts = tuple(texts_of(_own(entry, searched)))
-            wanted = query.selection.is_all or matches(entry, query.selection, calls)
-            hit = wanted and any(_occurs(query.pattern, said.text) for said in texts)
-            yield _Seen(line, ts_of(entry), kind_of(entry), texts, hit, isinstance(entry, TurnEnd))
-
-
-def _occurs(pattern: re.Pattern[str], text: str) -> bool:
-    """Tell whether a pattern occurs in a line of the text; not across lines."""
-    if pattern.search(text) is None:
-        return False
-    return "\n" not in text or any(map(pattern.search, text.split("\n")))
-
-
-def _own(entry: LogEntry, searched: set[str]) -> LogEntry:
-    """Leave out the history that a copy took along from a segment that is searched itself."""
-    if not isinstance(entry, SegmentStart) or entry.forked_from is None or inherits(entry):
-        return entry
-    return msgspec.structs.replace(entry, history=()) if entry.forked_from.segment_id in searched else entry
-
-
-def _traced(
-    store: Store, session_id: str, segment_id: str, query: Query, damage: list[Damage] | None
-) -> Iterator[_Seen]:
-    offset = 0
-    for number, line in enumerate(store.read_trace(session_id, segment_id), 1):
-        try:
-            entry = decode_trace(line)
-        except InvalidEntry as exc:
-            if damage is not None:
-                damage.append(Damage(_trace_path(store, session_id, segment_id), number, offset, len(line), str(exc)))
-        else:
-            value = entry.event if entry.event is not msgspec.UNSET else entry.data
-            text = " ".join(part for part in (entry.label or "", flat(value) if value is not None else "") if part)
-            since, until = query.selection.since, query.selection.until
-            wanted = (since is None or entry.ts >= since) and (until is None or entry.ts <= until)
-            hit = wanted and _occurs(query.pattern, text)
-            yield _Seen(number, entry.ts, entry.kind, (Said("trace", text),), hit, False)
-        offset += len(line) + 1
-
-
-def _trace_path(store: Store, session_id: str, segment_id: str) -> str:
-    path_of = getattr(store, "trace_path", None)
-    return str(path_of(session_id, segment_id)) if path_of is not None else where(store, session_id, segment_id)
-
-
-def _hits(session_id: str, segment_id: str, looked: Iterable[_Seen], query: Query) -> Iterator[Hit]:
+def _hits(session_id: str, segment_id: str, looked: Iterable[Seen], query: Query) -> Iterator[Hit]:
     """Yield what is found in a segment, and what stands around it."""
-    before: list[_Seen] = []
+    before: list[Seen] = []
     after = found = 0
     in_turn = False
     for seen in looked:
@@ -218,7 +233,7 @@ def _hits(session_id: str, segment_id: str, looked: Iterable[_Seen], query: Quer
             return
 
 
-def _shown(session_id: str, segment_id: str, seen: _Seen, query: Query, *, context: bool) -> Iterator[Hit]:
+def _shown(session_id: str, segment_id: str, seen: Seen, query: Query, *, context: bool) -> Iterator[Hit]:
     for said in seen.texts:
         for text in said.text.split("\n"):
             spans = () if context else tuple(found.span() for found in query.pattern.finditer(text))
@@ -237,12 +252,22 @@ def _shown(session_id: str, segment_id: str, seen: _Seen, query: Query, *, conte
             )
 
 
-def every_segment(store: Store) -> list[tuple[str, str]]:
-    """Return the ids of all segments, newest session first; what is deleted meanwhile is left out."""
+def every_segment(store: Store, errors: list[SessionLogError] | None = None) -> list[tuple[str, str]]:
+    """Return the ids of all segments, newest session first; what is deleted meanwhile is left out.
+
+    Sessions that cannot be read are appended to ``errors``, if it is given.
+
+    Raises:
+        StoreUnavailable: one cannot be read, and ``errors`` was not given.
+    """
     found = []
     for session_id in store.list_sessions():
         try:
             found += [(session_id, segment_id) for segment_id in store.list_segments(session_id)]
         except NotFound:
             continue
+        except SessionLogError as exc:
+            if errors is None:
+                raise
+            errors.append(exc)
     return found

@@ -10,6 +10,7 @@ r"""Texts: what a person would call the text of an entry, without the JSON aroun
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from session_log._entries import (
@@ -27,6 +28,7 @@ from session_log._entries import (
 from session_log._fold import system_text
 from session_log._inputs import flatten_input
 from session_log._items import Item, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
+from session_log._trace import TraceEntry
 
 
 class Said(NamedTuple):
@@ -104,6 +106,12 @@ def texts_of_item(item: Item) -> Iterator[Said]:
             yield from (Said("reasoning", short) for short in summary)
         case _:
             yield Said("unknown", flat_json(item.raw))
+
+
+def text_of_trace(entry: TraceEntry) -> str:
+    """Return the text of an entry of a trace: its label, and what it holds."""
+    value = entry.event if entry.event is not msgspec.UNSET else entry.data
+    return " ".join(part for part in (entry.label or "", flat(value) if value is not None else "") if part)
 
 
 def flat_json(data: str | bytes) -> str:

@@ -30,10 +30,12 @@ from session_log._entries import (
     ToolResultEntry,
     TurnEnd,
 )
-from session_log._errors import InvalidEntry
-from session_log._items import Item, ToolCall, ToolResult
+from session_log._errors import InvalidEntry, UnresolvedBlob
+from session_log._items import Attachment, AttachmentPart, Item, ToolCall, ToolResult
+from session_log._resolve import resolve_entry
 from session_log._rollback import rollback_target
 from session_log._state import Damage
+from session_log._store import Store
 from session_log.lines import Line
 from session_log.texts import Said, flat, texts_of, texts_of_item
 
@@ -59,11 +61,14 @@ class Block(msgspec.Struct, kw_only=True):
     is_error: bool = False
 
 
-def transcript(lines: Iterable[Line], damage: list[Damage] | None = None) -> Iterator[Block]:
+def transcript(
+    lines: Iterable[Line], damage: list[Damage] | None = None, *, blobs: Store | None = None
+) -> Iterator[Block]:
     """Yield the blocks of lines, in order; a call is held back until its result is there.
 
-    What was rolled back is shown, with a note where it was undone: nothing that was said is hidden. Lines that are no
-    entries are appended to ``damage``.
+    What was rolled back is shown, with a note where it was undone: nothing that was said is hidden. With ``blobs``,
+    what was too long for its line is taken whole from this store. Lines that are no entries are appended to
+    ``damage``, and so is what a store does not have any more; its short form is shown.
     """
     held: list[Block] = []
     waiting: dict[str, list[Block]] = {}
@@ -71,6 +76,8 @@ def transcript(lines: Iterable[Line], damage: list[Damage] | None = None) -> Ite
     for line in lines:
         try:
             entry = line.entry()
+            if blobs is not None and entry is not None:
+                entry = _whole(blobs, line, entry, damage)
             found = list(_blocks(line, entry)) if entry is not None else []
         except InvalidEntry as exc:
             if damage is not None:
@@ -83,6 +90,7 @@ def transcript(lines: Iterable[Line], damage: list[Damage] | None = None) -> Ite
         for block, item in found:
             call = _answered(item, waiting)
             if call is not None:
+                assert isinstance(item, ToolResult)
                 call.result, call.result_line, call.is_error = _result(item), line.number, block.is_error
             elif isinstance(item, ToolCall):
                 waiting.setdefault(item.call_id, []).append(block)
@@ -95,6 +103,15 @@ def transcript(lines: Iterable[Line], damage: list[Damage] | None = None) -> Ite
     yield from held
 
 
+def _whole(blobs: Store, line: Line, entry: LogEntry, damage: list[Damage] | None) -> LogEntry:
+    try:
+        return resolve_entry(blobs, entry)
+    except UnresolvedBlob as exc:
+        if damage is not None:
+            damage.append(Damage(line.segment_id, line.number, line.byte_offset, len(line.line), str(exc)))
+        return entry
+
+
 def _answered(item: Item | None, waiting: dict[str, list[Block]]) -> Block | None:
     """Return the call that an item is the result of, and wait for it no longer."""
     if not isinstance(item, ToolResult) or not waiting.get(item.call_id):
@@ -105,8 +122,18 @@ def _answered(item: Item | None, waiting: dict[str, list[Block]]) -> Block | Non
     return call
 
 
-def _result(item: Item | None) -> str:
-    return "\n".join(said.text for said in texts_of_item(item)) if item is not None else ""
+def _result(item: ToolResult) -> str:
+    """Return what a tool gave back: its texts, and what is attached, by kind and size."""
+    return "\n".join([*(said.text for said in texts_of_item(item)), *map(_attached, item.attachments)])
+
+
+def _attached(part: AttachmentPart) -> str:
+    if not isinstance(part, Attachment):
+        return f"[{part.kind}]"
+    size = len(part.data) * 3 // 4 - part.data[-2:].count("=")
+    if part.data_blob is not None:
+        return f"[{part.mime_type}, {part.data_blob.size_bytes} bytes, in blob {part.data_blob.sha256}]"
+    return f"[{part.mime_type}, {size} bytes]"
 
 
 def _blocks(line: Line, entry: LogEntry) -> Iterator[tuple[Block, Item | None]]:

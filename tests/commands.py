@@ -54,6 +54,11 @@ def run(*args: str | Path, root: Path | None = None, stdin: bytes = b"", env: di
     return Ran(done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode())
 
 
+def reads(pid: int) -> bool:
+    """Tell whether a process waits for its standard input."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[:2] == ["0", "0x0"]
+
+
 def moments(start: int = NOON) -> Iterator[int]:
     """Yield times a second apart."""
     while True:

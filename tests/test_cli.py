@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import session_log as sl
-from commands import ESCAPES, FORK, ODD, OPEN, OTHER, ROOT, SESSION, STRANGE, command, interruptible, run, sample
+from commands import ESCAPES, FORK, ODD, OPEN, OTHER, ROOT, SESSION, STRANGE, command, interruptible, reads, run, sample
 from session_log.cli._app import COMMANDS
 from session_log.facts import set_facts
 
@@ -205,17 +205,12 @@ def test_ctrl_c_is_130_without_a_word() -> None:
         assert process.stderr is not None
         process.stdin.write(b"{")
         process.stdin.flush()
-        while not _reads(process.pid):
+        while not reads(process.pid):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
 
     assert (process.returncode, said) == (130, b"")
-
-
-def _reads(pid: int) -> bool:
-    """Tell whether a process waits for its standard input."""
-    return Path(f"/proc/{pid}/syscall").read_text().split()[:2] == ["0", "0x0"]
 
 
 # ── hostile text ───────────────────────────────────────────────────────────────────────────────────────────────────

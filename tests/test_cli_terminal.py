@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import session_log as sl
-from commands import OPEN, OTHER, SESSION, command, sample
+from commands import OPEN, OTHER, SESSION, command, reads, sample
 
 TYPED = Callable[[bytes], bytes | None]
 
@@ -61,7 +61,7 @@ def on_terminal(
                 break
             seen += part
             if answer is not None and (typed := answer(seen)) is not None:
-                while not waits(process.pid):  # (a signal just before it reads is noticed with the next key only)
+                while not reads(process.pid):  # what interrupts it just before is noticed with the next key only
                     assert process.poll() is None
                 os.write(leader, typed)
                 answer = None

@@ -144,4 +144,4 @@ def test_show_escapes_text_and_counts_damage(tmp_path: Path) -> None:
     assert "\x1b[31mred" in run("show", "a3aa", "--raw", root=root).out
     said = run("show", "c1ccc", root=root)
     assert said.code == 5
-    assert "1 damaged lines are not shown, the first is line 6" in said.err
+    assert "1 damaged lines, the first is 0000000c1ccc:6" in said.err

@@ -1,6 +1,7 @@
 """The group: which commands there are, and what becomes of an error. A command is imported when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -105,7 +106,10 @@ def group(ctx: click.Context, /, **given: Any) -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run a command and return its code; say on standard error what went wrong."""
+    """Run a command and return its code; say on standard error what went wrong. ``help NAME`` is ``NAME --help``."""
+    _open_streams()
+    if args[:1] == ["help"]:
+        args = [*args[1:2], "--help"]
     try:
         if COMPLETE in os.environ:
             group.main(args=list(args), prog_name="session-log", complete_var=COMPLETE)
@@ -117,7 +121,9 @@ def run(args: Sequence[str]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show()
+        said = io.StringIO()
+        exc.show(said)
+        click.echo(escaped(said.getvalue()), err=True, nl=False)
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
@@ -125,5 +131,22 @@ def run(args: Sequence[str]) -> int:
         click.echo(f"session-log: {escaped(str(exc))}", err=True)
         return code_of(exc)
     except BrokenPipeError:  # who read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget()
         return Exit.YES
+    except OSError as exc:  # the store has errors of its own: this is standard output, or a file that was named
+        _forget()
+        place = f"{exc.filename}: " if exc.filename is not None else "standard output: "
+        click.echo(f"session-log: {escaped(f'{place}{exc.strerror or exc}')}", err=True)
+        return Exit.UNAVAILABLE
+
+
+def _open_streams() -> None:
+    """Put something in place of streams that the caller closed: a file opened later must not become one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  until the process ends
+
+
+def _forget() -> None:
+    """Drop what was not printed yet: the interpreter would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

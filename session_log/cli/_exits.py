@@ -12,6 +12,7 @@ from session_log import (
     SegmentBusy,
     SegmentExists,
     SessionLogError,
+    UnresolvedBlob,
     UnsafePath,
     UnsupportedVersion,
 )
@@ -51,6 +52,7 @@ _CODES: tuple[tuple[type[SessionLogError], Exit], ...] = (
     (UnsupportedVersion, Exit.NEWER),
     (CorruptSegment, Exit.CORRUPT),
     (CorruptBlob, Exit.CORRUPT),
+    (UnresolvedBlob, Exit.CORRUPT),
     (UnsafePath, Exit.UNAVAILABLE),
     (CallerError, Exit.USAGE),
 )

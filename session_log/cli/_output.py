@@ -6,6 +6,7 @@ characters escaped: a log must not be able to move the cursor of who reads it.
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,20 @@ _CONTROL: Final = re.compile(
 
 def escaped(text: str) -> str:
     """Return ``text`` with its control characters escaped; tabs and newlines stay."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+
+
+def json_escaped(data: bytes) -> bytes:
+    """Return JSON that says the same with its control characters as escapes; bytes that are no UTF-8 are, too."""
+    if data.isascii() and b"\x7f" not in data and b"\x1b" not in data:
+        return data
+    text = data.decode("utf-8", "surrogateescape")
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def one_line(text: str) -> str:
@@ -62,6 +76,11 @@ class Output:
         """Tell whether a person looks on."""
         return sys.stdout.isatty() and not self.json
 
+    @property
+    def room(self) -> int | None:
+        """How many columns a line may take; None where nobody looks on."""
+        return shutil.get_terminal_size().columns if self.is_terminal else None
+
     def id(self, found: str) -> str:
         """Return how an id is shown."""
         return short(found, full=self.full_ids)
@@ -93,8 +112,10 @@ class Output:
         return fields
 
     def bytes(self, data: bytes) -> None:
-        """Print bytes as they are."""
+        """Print lines of JSON as they are; on a terminal with control characters as JSON escapes them."""
         sys.stdout.flush()
+        if sys.stdout.isatty() and not self.raw:
+            data = json_escaped(data)
         sys.stdout.buffer.write(data)
 
     def lines(self, found: Iterable[str], *, page: bool = True) -> None:
@@ -109,7 +130,7 @@ class Output:
     def note(self, message: str) -> None:
         """Say something that is no data."""
         sys.stdout.flush()
-        click.echo(f"session-log: {message}", err=True)
+        click.echo(f"session-log: {escaped(message)}", err=True)
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask on a terminal whether to go on; a script that calls a command that writes has decided."""
@@ -157,9 +178,9 @@ class Progress:
 
 
 def dumps(value: object) -> bytes:
-    """Return compact JSON; of what orjson does not say, the escaped form."""
+    """Return compact JSON without control characters; of what orjson does not say, the escaped form."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        return json_escaped(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # integers beyond 64 bits, lone surrogates
         import json
 
@@ -173,9 +194,37 @@ def _foreign(value: object) -> Any:
     raise NotImplementedError(f"{type(value).__name__} has no JSON form")
 
 
-def columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows with their columns aligned; colour does not count as width."""
-    widths = [max(len(click.unstyle(row[at])) for row in rows) for at in range(len(rows[0]))] if rows else []
-    for row in rows:
-        cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
+def width(text: str) -> int:
+    """Return how many columns a text takes on a terminal: two for wide characters, none for marks on others."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    marks = ("Mn", "Me", "Cf")
+    return sum(
+        0 if unicodedata.category(one) in marks else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+def cut(text: str, room: int) -> str:
+    """Return as much of a text as fits into ``room`` columns; the last is "…" if that is not all."""
+    if width(text) <= room:
+        return text
+    taken, shown = 0, ""
+    for one in text:
+        taken += width(one)
+        if taken > room - 1:
+            break
+        shown += one
+    return shown + "…" if room > 0 else ""
+
+
+def columns(rows: list[tuple[str, ...]], *, room: int | None = None) -> Iterator[str]:
+    """Yield rows with their columns aligned; colour does not count as width. The last one is cut to fit ``room``."""
+    widths = [max(width(click.unstyle(row[at])) for row in rows) for at in range(len(rows[0]) - 1)] if rows else []
+    for *row, last in rows:
+        cells = [cell + " " * (size - width(click.unstyle(cell))) for cell, size in zip(row, widths, strict=True)]
+        if room is not None and sum(widths) + 2 * len(widths) + width(plain := click.unstyle(last)) > room:
+            last = cut(plain, max(room - sum(widths) - 2 * len(widths), 1))  # noqa: PLW2901  shorter, not another
+        yield "  ".join([*cells, last]).rstrip()

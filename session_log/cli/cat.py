@@ -9,8 +9,7 @@ import orjson
 from session_log import Damage
 from session_log.addresses import Address
 from session_log.cli._options import REF, Shared, examples, filters, shared
-from session_log.cli._output import escaped
-from session_log.lines import Line, Selection, read_lines, select
+from session_log.lines import Line, Selection, read_lines, read_trace_lines, select, select_trace
 
 
 @click.command(
@@ -19,7 +18,7 @@ from session_log.lines import Line, Selection, read_lines, select
         "session-log cat @last --resolve --with-source -n 3",
         "session-log cat @last --kind user_input --role user --since 2h --until 2030-01-01",
         "session-log cat @last --tool shell --raw",
-        "session-log cat @last --trace",
+        "session-log cat @last --trace --kind request_start",
     )
 )
 @click.argument("refs", metavar="REF...", type=REF, nargs=-1, required=True)
@@ -35,25 +34,20 @@ def cat_command(
     damage: list[Damage] = []
     for ref in refs:
         found = given.resolve(ref)
-        for line in select(_lines(found, resolve, trace), selection, damage):
+        for line in _lines(found, resolve, trace, selection, damage):
             data = _sourced(line) if with_source else line.line
-            if given.output.is_terminal and not given.output.raw:
-                data = escaped(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
             given.output.bytes(data + b"\n")
     if damage:
         given.output.note(f"{len(damage)} lines are no entries, and were left out, the first at line {damage[0].line}")
     sys.stdout.flush()
 
 
-def _lines(found: Address, resolve: bool, trace: bool) -> Iterator[Line]:
-    segment_id = found.segment()
+def _lines(found: Address, resolve: bool, trace: bool, selection: Selection, damage: list[Damage]) -> Iterator[Line]:
+    key = found.session_id, found.segment()
     if trace:
-        offset = 0
-        for number, line in enumerate(found.store.read_trace(found.session_id, segment_id), 1):
-            yield Line(session_id=found.session_id, segment_id=segment_id, number=number, byte_offset=offset, line=line)
-            offset += len(line) + 1
-        return
-    yield from read_lines(found.store, found.session_id, segment_id, line=found.line, turn=found.turn, resolve=resolve)
+        return select_trace(read_trace_lines(found.store, *key), selection, damage)
+    lines = read_lines(found.store, *key, line=found.line, turn=found.turn, resolve=resolve)
+    return select(lines, selection, damage)
 
 
 def _sourced(line: Line) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from session_log import FsStore, MemoryStore, restore
+from session_log import FsStore, MemoryStore, resolve_blobs, restore
 from session_log.addresses import Address
 from session_log.cli._exits import Exit
 from session_log.cli._options import REF, Shared, examples, shared
@@ -25,6 +25,7 @@ FORMATS = ("jsonl", "md", "openai", "anthropic")
         "session-log export b2bbb@1 --format jsonl -o conversation.jsonl",
         "session-log export a1aa --format md -o conversation.md --force",
         "session-log export @last --format anthropic --redact | jq .messages",
+        "session-log export a3aa --format md --raw",
     )
 )
 @click.argument("ref", type=REF)
@@ -33,8 +34,8 @@ FORMATS = ("jsonl", "md", "openai", "anthropic")
 )
 @click.option("-o", "--output", "target", type=click.Path(dir_okay=False), help="A file; blobs go to FILE's .blobs.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-@click.option("--redact", is_flag=True, help="Without secrets of known forms.")
-@shared(json=False)
+@click.option("--redact", is_flag=True, help="Without secrets of known forms, and without blobs.")
+@shared(json=False, raw=True)
 def export_command(given: Shared, ref: str, form: str, target: str | None, force: bool, redact: bool) -> int:
     """Export a conversation with what it inherits: as lines that stand alone, or as text to read or to send."""
     out, found = given.output, given.resolve(ref)
@@ -47,8 +48,9 @@ def export_command(given: Shared, ref: str, form: str, target: str | None, force
             out.bytes(piece)
     else:
         _write(Path(target), pieces)
-    if blobs and target is None:
-        out.note(f"{len(blobs)} blob{'s' if len(blobs) != 1 else ''} not exported: give -o")
+    if blobs and (target is None or redact):
+        why = "nobody looked into them for secrets" if redact else "give -o"
+        out.note(f"{len(blobs)} blob{'s' if len(blobs) != 1 else ''} not exported: {why}")
     return Exit.YES
 
 
@@ -76,20 +78,21 @@ def _pieces(
 
         def put(name: str, data: bytes) -> None:
             blobs.append(name)
-            if beside is not None:
+            if beside is not None and not redact:
                 path = beside / name[:2] / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
 
         yield from (line + b"\n" for line in export_blobs(found.store, lines, put))
         return
-    alone = _alone(found, lines)
+    alone, whole = _alone(found, lines), None if redact else found.store
     if form == "md":
         title = read_facts(found.store, found.session_id).title if isinstance(found.store, FsStore) else None
-        text = export_markdown(read_lines(alone.store, alone.session_id, alone.segment()), title=title)
-        yield from ((line + "\n").encode("utf-8", "replace") for line in text)
+        texts = export_markdown(read_lines(alone.store, alone.session_id, alone.segment()), title=title, blobs=whole)
+        yield from (f"{out.text(text, block=True)}\n".encode("utf-8", "replace") for text in texts)
         return
     state = restore(alone.store, alone.session_id, alone.segment())
+    state = resolve_blobs(whole, state) if whole is not None else state
     made = (openai_messages if form == "openai" else anthropic_messages)(state.history, state.system_prompt)
     system = {"system": made.system} if form == "anthropic" and made.system is not None else {}
     yield dumps({**system, "messages": made.messages}) + b"\n"

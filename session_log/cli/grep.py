@@ -1,15 +1,13 @@
 """``session-log grep``."""
 
-from collections import Counter
-
 import click
 
-from session_log import Damage, Store
-from session_log.cli._exits import Exit
+from session_log import Damage, NotFound, SessionLogError, Store
+from session_log.cli._exits import Exit, code_of
 from session_log.cli._options import REF, Shared, examples, filters, shared
 from session_log.cli._output import Output
 from session_log.lines import Selection
-from session_log.search import Hit, Query, every_segment, search
+from session_log.search import Count, Hit, Query, count_hits, every_segment, search
 
 
 @click.command(
@@ -72,24 +70,62 @@ def grep_command(
         most=max_count,
     )
     damage: list[Damage] = []
+    errors: list[SessionLogError] = []
     hits: list[Hit] = []
-    for store, segments in _places(given, refs):
+    counts: list[Count] = []
+    for store, segments in _places(given, refs, errors):
         with given.output.progress("searching", len(segments)) as progress:
-            hits += search(store, segments, query, resolve=resolve, trace=trace, damage=damage, progress=progress)
-    if selection.last is not None:
-        hits = hits[-selection.last :] if selection.last else []
-    _print(given.output, hits, count=count, names=files_with_matches)
+            if count or files_with_matches:
+                counts += count_hits(
+                    store,
+                    segments,
+                    query,
+                    resolve=resolve,
+                    trace=trace,
+                    damage=damage,
+                    errors=errors,
+                    progress=progress,
+                )
+            else:
+                hits += search(
+                    store,
+                    segments,
+                    query,
+                    resolve=resolve,
+                    trace=trace,
+                    damage=damage,
+                    errors=errors,
+                    progress=progress,
+                )
+    if count or files_with_matches:
+        _print_counts(given.output, counts, count=count)
+    else:
+        _print(given.output, hits)
+    return _told(given.output, bool(hits or counts), damage, [found for found in errors if refs or not gone(found)])
+
+
+def gone(error: SessionLogError) -> bool:
+    """Tell whether nothing was found because it was deleted meanwhile."""
+    return isinstance(error, NotFound)
+
+
+def _told(out: Output, found: bool, damage: list[Damage], errors: list[SessionLogError]) -> int:
+    """Say what was not searched; "no match" is the answer only if everything was."""
     if damage:
         first = damage[0]
-        given.output.note(
-            given.output.text(f"{len(damage)} damaged lines were not searched, the first is {first.path}:{first.line}")
-        )
-    return Exit.YES if hits else Exit.NO
+        out.note(f"{len(damage)} damaged lines were not searched, the first is {first.path}:{first.line}")
+    for error in errors:
+        out.note(f"not searched: {error}")
+    if found:
+        return Exit.YES
+    return code_of(errors[0]) if errors else Exit.NO
 
 
-def _places(given: Shared, refs: tuple[str, ...]) -> list[tuple[Store, list[tuple[str, str]]]]:
+def _places(
+    given: Shared, refs: tuple[str, ...], errors: list[SessionLogError]
+) -> list[tuple[Store, list[tuple[str, str]]]]:
     if not refs:
-        return [(given.store, every_segment(given.store))]
+        return [(given.store, every_segment(given.store, errors))]
     by_store: dict[int, tuple[Store, list[tuple[str, str]]]] = {}
     for ref in refs:
         found = given.resolve(ref)
@@ -99,16 +135,16 @@ def _places(given: Shared, refs: tuple[str, ...]) -> list[tuple[Store, list[tupl
     return list(by_store.values())
 
 
-def _print(out: Output, hits: list[Hit], *, count: bool, names: bool) -> None:
-    if count or names:
-        entries = Counter((hit.segment_id, hit.line) for hit in hits if not hit.context)
-        by_segment = Counter(segment_id for segment_id, _ in entries)
-        for segment_id, number in by_segment.items():
-            if out.json:
-                out.record({"segment_id": segment_id, "count": number})
-            else:
-                out.line(out.id(segment_id) + (f":{number}" if count else ""))
-    elif out.json:
+def _print_counts(out: Output, counts: list[Count], *, count: bool) -> None:
+    for found in counts:
+        if out.json:
+            out.record(found)
+        else:
+            out.line(out.id(found.segment_id) + (f":{found.count}" if count else ""))
+
+
+def _print(out: Output, hits: list[Hit]) -> None:
+    if out.json:
         for hit in hits:
             out.record(hit)
     else:

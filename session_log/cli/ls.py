@@ -4,8 +4,9 @@ import time
 
 import click
 
-from session_log.branches import read_tree
-from session_log.cli._exits import Exit
+from session_log import SessionLogError
+from session_log.branches import Branch, read_tree
+from session_log.cli._exits import Exit, code_of
 from session_log.cli._options import REF, Shared, examples, shared, times
 from session_log.cli._output import Output, columns
 from session_log.overviews import (
@@ -14,6 +15,7 @@ from session_log.overviews import (
     read_overview,
     read_segment_overview,
     recent_sessions,
+    unknown_segment,
 )
 
 _COLORS = {"running": "green", "interrupted": "yellow", "failed": "red", "damaged": "red", "archived": "bright_black"}
@@ -54,7 +56,7 @@ def ls_command(
         for overview in found:
             out.record(overview)
     else:
-        out.lines(columns([_row(out, overview) for overview in found]))
+        out.lines(columns([_row(out, overview) for overview in found], room=out.room))
     for overview in found:
         if overview.damage is not None:
             out.note(out.text(overview.damage))
@@ -68,7 +70,7 @@ def ls_command(
 def _row(out: Output, found: SessionOverview) -> tuple[str, ...]:
     return (
         out.style(out.id(found.session_id), fg="yellow"),
-        age(found.last_ts),
+        age(found.last_ts) if found.last_ts else "?",
         f"{found.turns} turns" if found.turns != 1 else "1 turn",
         f"{len(found.segments)} seg",
         size(found.size_bytes),
@@ -81,27 +83,36 @@ def _segments(given: Shared, session: str) -> int:
     out, found = given.output, given.resolve(session)
     active = read_overview(found.store, found.session_id).segment_id
     tree = read_tree(found.store, found.session_id, salvage=True)
-    rows = []
+    rows, code = [], Exit.CORRUPT if tree.damage else Exit.YES
     for branch in reversed(list(tree)):
-        seen = read_segment_overview(found.store, found.session_id, branch.segment_id)
+        damage = None
+        try:
+            seen = read_segment_overview(found.store, found.session_id, branch.segment_id)
+        except SessionLogError as exc:
+            damage, code = str(exc), code_of(exc)
+            out.note(damage)
+            seen = unknown_segment(found.session_id, branch.segment_id)
+        is_active = seen.segment_id == active
         if out.json:
-            out.record(seen, active=seen.segment_id == active, link=branch.link, parent=branch.parent)
+            out.record(seen, active=is_active, link=branch.link, parent=branch.parent, damage=damage)
         else:
-            link = (
-                branch.link if branch.parent is None else f"{branch.link} of {out.id(branch.parent)}@{branch.at_turn}"
-            )
-            rows.append(_segment_row(out, seen, link, seen.segment_id == active))
-    out.lines(columns(rows))
-    for damage in tree.damage:
-        out.note(f"{damage.path}: {damage.reason}")
-    return Exit.CORRUPT if tree.damage else Exit.YES
+            rows.append(_segment_row(out, seen, branch, is_active, damage))
+    out.lines(columns(rows, room=out.room))
+    for found_damage in tree.damage:
+        out.note(f"{found_damage.path}: {found_damage.reason}")
+    return code
 
 
-def _segment_row(out: Output, found: SegmentOverview, link: str, active: bool) -> tuple[str, ...]:
+def _segment_row(
+    out: Output, found: SegmentOverview, branch: Branch, active: bool, damage: str | None
+) -> tuple[str, ...]:
     state = "running" if found.held_by is not None else "interrupted" if found.run_open else ""
+    if damage is not None:
+        state = "damaged"
+    link = branch.link if branch.parent is None else f"{branch.link} of {out.id(branch.parent)}@{branch.at_turn}"
     return (
         out.style(out.id(found.segment_id), fg="yellow"),
-        age(found.last_ts),
+        age(found.last_ts) if found.last_ts else "?",
         f"{found.turns} turns" if found.turns != 1 else "1 turn",
         size(found.size_bytes),
         out.style(state, fg=_COLORS.get(state)),

@@ -1,5 +1,7 @@
 """``session-log path``."""
 
+import os
+
 import click
 
 from session_log import FsStore, NotFound
@@ -18,4 +20,4 @@ def path_command(given: Shared, ref: str, trace: bool) -> None:
     if not isinstance(found.store, FsStore):
         raise NotFound(ref, "it lies in no store, and has no file")
     of = found.store.trace_path if trace else found.store.segment_path
-    given.output.line(str(of(found.session_id, found.segment())))
+    given.output.bytes(os.fsencode(of(found.session_id, found.segment())) + b"\n")

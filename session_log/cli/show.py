@@ -15,6 +15,8 @@ from session_log.transcripts import Block, transcript
 
 SHOWN_LINES = 12
 """So many lines of a tool's output, reasoning or extension are shown without ``--full``."""
+SHOWN_CHARACTERS = 1000
+"""So much of each of these lines."""
 _TALK = ("user", "assistant", "system")
 _QUIET = ("turn", "usage")
 _COLORS = {"user": "cyan", "assistant": "green", "call": "magenta", "result": "magenta", "error": "red"}
@@ -30,7 +32,7 @@ _COLORS = {"user": "cyan", "assistant": "green", "call": "magenta", "result": "m
     )
 )
 @click.argument("ref", type=REF)
-@click.option("--full", is_flag=True, help="Everything of tools' output and reasoning.")
+@click.option("--full", is_flag=True, help="Everything of tools' output and reasoning, blobs included.")
 @click.option("--no-tools", is_flag=True, help="Without calls and results.")
 @click.option("--resolve", is_flag=True, help="First what a fork inherits.")
 @filters
@@ -42,7 +44,7 @@ def show_command(given: Shared, ref: str, full: bool, no_tools: bool, resolve: b
     lines = read_lines(
         found.store, found.session_id, found.segment(), line=found.line, turn=found.turn, resolve=resolve
     )
-    blocks = transcript(select(lines, selection, damage), damage)
+    blocks = transcript(select(lines, selection, damage), damage, blobs=found.store if full else None)
     if no_tools:
         blocks = (block for block in blocks if block.what not in ("call", "result"))
     if out.json:
@@ -51,7 +53,8 @@ def show_command(given: Shared, ref: str, full: bool, no_tools: bool, resolve: b
     else:
         out.lines(line for block in blocks for line in _drawn(out, block, full))
     if damage:
-        out.note(f"{len(damage)} damaged lines are not shown, the first is line {damage[0].line}; see verify")
+        first = damage[0]
+        out.note(f"{len(damage)} damaged lines, the first is {out.id(first.path)}:{first.line} ({first.reason})")
     return Exit.CORRUPT if damage else Exit.YES
 
 
@@ -79,13 +82,20 @@ def _drawn(out: Output, block: Block, full: bool) -> Iterator[str]:
 
 def _body(out: Output, text: str, full: bool, indent: str = "") -> Iterator[str]:
     lines = text.split("\n")
-    cut = len(lines) - SHOWN_LINES
-    if full or cut <= 1:
-        yield from (indent + out.text(line) for line in lines)
+    left_out = len(lines) - SHOWN_LINES
+    if full or left_out <= 1:
+        yield from (indent + _line(out, line, full) for line in lines)
         return
-    yield from (indent + out.text(line) for line in lines[: SHOWN_LINES // 2])
-    yield indent + out.style(f"… {cut} lines more (--full) …", fg="bright_black")
-    yield from (indent + out.text(line) for line in lines[len(lines) - SHOWN_LINES // 2 :])
+    yield from (indent + _line(out, line, full) for line in lines[: SHOWN_LINES // 2])
+    yield indent + out.style(f"… {left_out} lines more (--full) …", fg="bright_black")
+    yield from (indent + _line(out, line, full) for line in lines[len(lines) - SHOWN_LINES // 2 :])
+
+
+def _line(out: Output, line: str, full: bool) -> str:
+    left_out = len(line) - SHOWN_CHARACTERS
+    if full or left_out <= 0:
+        return out.text(line)
+    return out.text(line[:SHOWN_CHARACTERS]) + out.style(f" … {left_out} characters more (--full)", fg="bright_black")
 
 
 def _markdown(out: Output, text: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from session_log.messages import FORMS, Sendable, anthropic_messages, openai_mes
         "session-log state b1bbb --at @1",
         "session-log state b1bbb --at 4 --history --json",
         "session-log state @last --messages openai --salvage",
+        "session-log state @last --resolve-blobs --json",
         "session-log state b1bbb@1 --messages anthropic | jq .messages",
     )
 )
@@ -26,13 +27,22 @@ from session_log.messages import FORMS, Sendable, anthropic_messages, openai_mes
 @click.option("--at", metavar="@TURN|LINE", help="Not at the end, but after this turn or line.")
 @click.option("--history", is_flag=True, help="The items of the history alone, one a line.")
 @click.option("--messages", "form", type=click.Choice(FORMS), help="What to send to a provider to go on.")
+@click.option("--resolve-blobs", is_flag=True, help="Whole texts and images in place of blobs; messages are whole.")
 @click.option("--salvage", is_flag=True, help="Skip what is damaged, and say so.")
 @shared()
-def state_command(given: Shared, ref: str, at: str | None, history: bool, form: str | None, salvage: bool) -> int:
+def state_command(
+    given: Shared, ref: str, at: str | None, history: bool, form: str | None, resolve_blobs: bool, salvage: bool
+) -> int:
     """Print the state that REF restores to, as JSON: what a worker needs to go on."""
     out, found = given.output, _at(given.resolve(ref), at)
     state = restore(
-        found.store, found.session_id, found.segment(), at_turn=found.turn, at_entries=found.line, salvage=salvage
+        found.store,
+        found.session_id,
+        found.segment(),
+        at_turn=found.turn,
+        at_entries=found.line,
+        salvage=salvage,
+        resolve_blobs=resolve_blobs or form is not None,
     )
     if form is not None:
         _send(out, state, form)

@@ -1,21 +1,30 @@
 """``session-log tail``."""
 
-import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import click
 import msgspec
 
-from session_log import FsStore, InvalidEntry, LogEntry
+from session_log import Damage, FsStore, InvalidEntry, LogEntry, TraceEntry
 from session_log.addresses import Address
 from session_log.cli._exits import Exit
 from session_log.cli._options import REF, Shared, examples, filters, shared
-from session_log.cli._output import Output
+from session_log.cli._output import Output, cut, json_escaped, width
 from session_log.following import Key, Notice, Place, follow_lines, whole_root, with_forks
-from session_log.lines import Line, Selection, kind_of, matches, read_lines, select
-from session_log.texts import texts_of
+from session_log.lines import (
+    Line,
+    Selection,
+    kind_of,
+    last_lines,
+    matches,
+    read_lines,
+    read_trace_lines,
+    select,
+    select_trace,
+)
+from session_log.texts import text_of_trace, texts_of
 
 _COLORS = {"user": "cyan", "assistant": "green", "call": "magenta", "result": "blue", "error": "red"}
 
@@ -30,6 +39,7 @@ SHOWN = 10
         "session-log tail b1bbb -n 3 --role user",
         "session-log tail @last -n 2 --resolve --json",
         "session-log tail -n 1 --kind turn_end --tool shell --since 2h --until 2030-01-01 --raw @last",
+        "session-log tail @last --trace",
         "timeout 1 session-log tail -f --follow-forks @last",
         "timeout 1 session-log tail -f --all -n 0",
     )
@@ -39,6 +49,7 @@ SHOWN = 10
 @click.option("--follow-forks", is_flag=True, help="Also what is forked from it meanwhile (with -f).")
 @click.option("--all", "everything", is_flag=True, help="Everything below the root (with -f), in place of REF.")
 @click.option("--resolve", is_flag=True, help="Also the lines that a fork inherits.")
+@click.option("--trace", is_flag=True, help="The trace in place of the segment.")
 @filters
 @shared(raw=True)
 def tail_command(
@@ -48,6 +59,7 @@ def tail_command(
     follow_forks: bool,
     everything: bool,
     resolve: bool,
+    trace: bool,
     selection: Selection,
 ) -> int:
     """Print the last entries (10, or -n), a line each: time, place, what it is, what was said."""
@@ -56,6 +68,11 @@ def tail_command(
         raise click.UsageError("give REF, or --all to follow everything")
     if (follow_forks or everything) and not follow:
         raise click.UsageError("--follow-forks and --all need -f")
+    if trace:
+        if follow:
+            raise click.UsageError("a trace is not followed; its file is what path --trace prints")
+        _print_trace(out, given.resolve(str(ref)), selection)
+        return Exit.YES
     several = follow_forks or everything
     store, targets = given.store, whole_root(given.store)
     start: dict[Key, Place] = {}
@@ -74,12 +91,36 @@ def tail_command(
     return Exit.YES
 
 
-def _last(found: Address, key: Key, selection: Selection, resolve: bool, *, end: int | None) -> Iterator[Line]:
+def _last(found: Address, key: Key, selection: Selection, resolve: bool, *, end: int | None) -> Iterable[Line]:
     """Return the last lines up to the end from where they are followed."""
-    lines = read_lines(found.store, *key, line=found.line, turn=found.turn, resolve=resolve)
-    known = (line for line in lines if end is None or line.segment_id != key[1] or line.number <= end)
-    last = selection.last if selection.last is not None else SHOWN
-    return select(known, msgspec.structs.replace(selection, last=last))
+    selection = _limited(selection)
+    if not resolve and found.line is None and found.turn is None:
+        lines = last_lines(found.store, *key, selection)
+        if end is None or not lines or lines[-1].number <= end:
+            return lines
+    all_of = read_lines(found.store, *key, line=found.line, turn=found.turn, resolve=resolve)
+    return select((line for line in all_of if end is None or line.inherited or line.number <= end), selection)
+
+
+def _limited(selection: Selection) -> Selection:
+    return selection if selection.last is not None else msgspec.structs.replace(selection, last=SHOWN)
+
+
+def _print_trace(out: Output, found: Address, selection: Selection) -> None:
+    damage: list[Damage] = []
+    lines = read_trace_lines(found.store, found.session_id, found.segment())
+    for line in select_trace(lines, _limited(selection), damage):
+        if out.json:
+            out.bytes(_sourced(out, line))
+            continue
+        entry = line.trace_entry()
+        out.line(
+            _fitted(
+                out, f"{_clock(entry)} {out.style(str(line.number), fg='yellow')} {entry.kind}", text_of_trace(entry)
+            )
+        )
+    if damage:
+        out.note(f"{len(damage)} lines are damaged, the first is line {damage[0].line}")
 
 
 def _follow(out: Output, lines: Iterable[Line | Notice], selection: Selection, several: bool) -> None:
@@ -110,14 +151,14 @@ def _print(out: Output, line: Line, several: bool) -> None:
     if entry is None:
         return
     if out.json:
-        out.bytes(_sourced(line))
+        out.bytes(_sourced(out, line))
         return
     out.line(_row(out, line, entry, several))
 
 
-def _sourced(line: Line) -> bytes:
+def _sourced(out: Output, line: Line) -> bytes:
     head = f'{{"v":1,"session_id":"{line.session_id}","segment_id":"{line.segment_id}","line":{line.number},"entry":'
-    return head.encode() + line.line + b"}\n"
+    return head.encode() + (line.line if out.raw else json_escaped(line.line)) + b"}\n"
 
 
 def _row(out: Output, line: Line, entry: LogEntry, several: bool) -> str:
@@ -126,15 +167,18 @@ def _row(out: Output, line: Line, entry: LogEntry, several: bool) -> str:
     text = said.text if said is not None else _detail(entry)
     place = f"{out.id(line.segment_id)}:{line.number}" if several else str(line.number)
     head = f"{_clock(entry)} {out.style(place, fg='yellow')} {out.style(out.text(what), fg=_COLORS.get(what))}"
-    if not out.is_terminal:
+    return _fitted(out, head, text)
+
+
+def _fitted(out: Output, head: str, text: str) -> str:
+    """Return a row: on a terminal, one that does not wrap."""
+    if out.room is None:
         return f"{head} {out.text(text)}".rstrip()
-    room = shutil.get_terminal_size().columns - len(click.unstyle(head)) - 1
-    shown = " ".join(text[: 4 * max(room, 1)].split())
-    shown = out.text(shown)
-    return f"{head} {shown if len(shown) <= room else shown[: max(room - 1, 0)] + '…'}"
+    room = max(out.room - width(click.unstyle(head)) - 1, 0)
+    return f"{head} {cut(out.text(' '.join(text[: 4 * (room + 1)].split())), room)}".rstrip()
 
 
-def _clock(entry: LogEntry) -> str:
+def _clock(entry: LogEntry | TraceEntry) -> str:
     ts = getattr(entry, "ts", None)
     return time.strftime("%H:%M:%S", time.localtime(ts / 1000)) if ts is not None else "--:--:--"
 

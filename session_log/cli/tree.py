@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import click
 
-from session_log import NotFound
-from session_log.cli._exits import Exit
+from session_log import NotFound, SessionLogError
+from session_log.cli._exits import Exit, code_of
 from session_log.cli._options import REF, Shared, examples, shared
 from session_log.cli._output import Output
 from session_log.forest import Row, dot, read_rows
@@ -28,32 +28,44 @@ MAX_SESSIONS = 20
 @shared()
 def tree_command(given: Shared, session: str | None, as_dot: bool) -> int:
     """Draw the fork tree of SESSION, or of the sessions with the newest activity."""
-    out, code = given.output, Exit.YES
     if session is not None:
         found = given.resolve(session)
-        sessions = [(found.store, found.session_id, "")]
-    else:
-        if as_dot:
-            raise click.UsageError("a graph is of one session; name it.")
-        recent = recent_sessions(given.store, MAX_SESSIONS)
-        sessions = [(given.store, overview.session_id, overview.title or "") for overview in recent]
-        if recent.reason is not None and recent:
-            out.note(out.text(f"every session was read: {recent.reason}"))
-    for store, session_id, title in sessions:
+        return _tree(given.output, read_rows(found.store, found.session_id), as_dot)
+    if as_dot:
+        raise click.UsageError("a graph is of one session; name it.")
+    return _trees(given)
+
+
+def _trees(given: Shared) -> int:
+    """Draw those with the newest activity; one that cannot be drawn is told of, and stops no other."""
+    out, code = given.output, int(Exit.YES)
+    recent = recent_sessions(given.store, MAX_SESSIONS)
+    if recent.reason is not None and recent:
+        out.note(out.text(f"every session was read: {recent.reason}"))
+    for overview in recent:
         try:
-            rows = read_rows(store, session_id)
+            rows = read_rows(given.store, overview.session_id)
         except NotFound:
-            if session is not None:
-                raise
             continue  # deleted since it was listed
-        if session is None and not out.json:
-            out.line(out.style(out.id(session_id), fg="yellow") + (f"  {out.text(title)}" if title else ""))
-        _print(out, rows, as_dot)
-        for row in rows:
-            if row.damage is not None:
-                out.note(out.text(row.damage))
-            if row.damage is not None or (row.branch.orphan and row.branch.link == "fork"):
-                code = Exit.CORRUPT
+        except SessionLogError as exc:
+            out.note(str(exc))
+            code = code_of(exc)
+            continue
+        if not out.json:
+            title = f"  {out.text(overview.title)}" if overview.title else ""
+            out.line(out.style(out.id(overview.session_id), fg="yellow") + title)
+        code = _tree(out, rows, False) or code
+    return code
+
+
+def _tree(out: Output, rows: list[Row], as_dot: bool) -> int:
+    _print(out, rows, as_dot)
+    code = Exit.YES
+    for row in rows:
+        if row.damage is not None:
+            out.note(out.text(row.damage))
+        if row.damage is not None or (row.branch.orphan and row.branch.link == "fork"):
+            code = Exit.CORRUPT
     return code
 
 
