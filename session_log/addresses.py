@@ -13,10 +13,7 @@ Where a segment is wanted and a session is named, its active segment is meant.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-import msgspec
 
 from session_log._clock import new_segment_id
 from session_log._codec import decode_line
@@ -26,9 +23,7 @@ from session_log._errors import (
     CorruptSegment,
     InvalidEntry,
     InvalidId,
-    InvalidName,
     NotFound,
-    StoreUnavailable,
 )
 from session_log._facts_file import FACTS_NAME
 from session_log._file_store import FsStore
@@ -36,11 +31,10 @@ from session_log._frame import split_committed
 from session_log._ids import parse_id
 from session_log._layout import SEGMENT_SUFFIX, TRACE_SUFFIX, as_id, is_folder, unavailable
 from session_log._memory_store import MemoryStore
+from session_log._named import named
 from session_log._store import Store
-from session_log.facts import MIN_SUFFIX_DIGITS, active_segment, find_sessions
-from session_log.keys import find_key
+from session_log.facts import MIN_SUFFIX_DIGITS, active_segment
 from session_log.overviews import recent_sessions
-from session_log.pods import FsPodStore
 
 if TYPE_CHECKING:
     from session_log.trash import Trashed
@@ -86,19 +80,6 @@ class Address(NamedTuple):
             with contextlib.suppress(CorruptSegment):  # then nobody knows what is active
                 return active_segment(self.store, self.session_id)
         return self.store.list_segments(self.session_id)[0]
-
-
-class _Target(msgspec.Struct, frozen=True, order=True):
-    """What a text may name."""
-
-    session_id: str
-    segment_id: str
-    """Empty: the session as a whole."""
-    said: str = ""
-
-    def __str__(self) -> str:
-        kind, found = ("segment", self.segment_id) if self.segment_id else ("session", self.session_id)
-        return f"{kind} {found}" + (f" ({self.said})" if self.said else "")
 
 
 def short(found: str, *, full: bool = False) -> str:
@@ -169,7 +150,7 @@ def _base(store: FsStore, text: str) -> Address:
         return _whole_id(store, parse_id(text))
     except InvalidId:
         pass_on = text
-    targets = sorted(set(_named(store, pass_on)), reverse=True)
+    targets = sorted(set(named(store, pass_on)), reverse=True)
     if not targets:
         from session_log._unnamed import unnamed  # the trash is looked into by nobody else
 
@@ -244,89 +225,3 @@ def _whole_id(store: FsStore, found: str) -> Address:
 
         raise NotFound(found, f"neither a session nor a segment has this id{in_trash(store, found)}")
     return Address(store, session_id, found)
-
-
-def _named(store: FsStore, text: str) -> Iterator[_Target]:
-    """Yield everything that is called ``text``; what cannot be read matters only if there is nothing else."""
-    found, refused = False, None
-    for ask in (_ending, _keyed, _titled, _pod):
-        try:
-            for target in ask(store, text):
-                found = True
-                yield target
-        except StoreUnavailable as exc:
-            refused = exc
-    if refused is not None and not found:
-        raise refused
-
-
-def _keyed(store: FsStore, text: str) -> Iterator[_Target]:
-    keyed = find_key(store, text) if _is_text(text) else None
-    if keyed is not None:
-        yield _Target(keyed.session_id, "", "by its key")
-
-
-def _titled(store: FsStore, text: str) -> Iterator[_Target]:
-    for facts in find_sessions(store, text) if _is_text(text) else ():
-        yield _Target(facts.session_id, "", f"{facts.title!r:.60}")
-
-
-def _is_text(text: str) -> bool:
-    """Tell whether it can stand in a file: bytes of a command line that are no UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _ending(store: FsStore, text: str) -> Iterator[_Target]:
-    """Yield the sessions and segments whose ids end so: those that the feed tells of; if none, all are looked through.
-
-    (What somebody wrote without a feed into a root that has one may so be found only by more digits, or its whole id.)
-    """
-    digits = text.replace("-", "").lower()
-    if not _HEX.match(text) or len(digits) < MIN_SUFFIX_DIGITS:
-        return
-    from session_log.feed import known_sessions
-
-    found, known = False, known_sessions(store)
-    for session_id in store.list_sessions():
-        told = known.sessions.get(session_id)
-        if session_id.replace("-", "").endswith(digits):
-            found = True
-            yield _Target(session_id, "")
-        for segment_id in told.segments if told is not None else ():
-            if segment_id.replace("-", "").endswith(digits) and store.exists(session_id, segment_id):
-                found = True
-                yield _Target(session_id, segment_id)
-    if not found:
-        yield from _ending_anywhere(store, digits)
-
-
-def _ending_anywhere(store: FsStore, digits: str) -> Iterator[_Target]:
-    refused: StoreUnavailable | None = None
-    for session_id in store.list_sessions():
-        try:
-            segments = store.list_segments(session_id)
-        except NotFound:
-            continue  # deleted since it was listed
-        except StoreUnavailable as exc:
-            refused = exc
-            continue
-        for segment_id in segments:
-            if segment_id.replace("-", "").endswith(digits):
-                yield _Target(session_id, segment_id)
-    if refused is not None:
-        raise refused
-
-
-def _pod(store: FsStore, name: str) -> Iterator[_Target]:
-    if not _is_text(name):
-        return
-    try:
-        pod = FsPodStore(store.root).read_by_name(name)
-    except InvalidName:
-        return
-    if pod is not None and pod.active is not None:
-        yield _Target(pod.active.session_id, pod.active.segment_id or "", f"pod {name}")
