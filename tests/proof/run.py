@@ -31,6 +31,7 @@ PROOFS: Mapping[str, str] = {
     "cuts": "cuts:cuts",
     "power": "power:power",
     "storms": "storms:storms",
+    "rooms": "rooms:rooms",
     "soak": "soak:soak",
     "shutdown": "shutdown:shutdown",
     "full-disk": "full_disk:full_disk",
