@@ -23,10 +23,14 @@ import msgspec
 
 from session_log import _layout, _trash
 from session_log._clock import now_ms
-from session_log._errors import CallerError, NotFound, SegmentExists
+from session_log._codec import decode_line
+from session_log._entries import SegmentStart
+from session_log._errors import CallerError, InvalidEntry, MissingAncestor, NotFound, SegmentExists
 from session_log._facts_file import files_of
+from session_log._feed_scan import announce_again, announce_return, first_line
 from session_log._file_store import FsStore
 from session_log._ids import parse_id
+from session_log._lineage import inherits
 from session_log._references import OnProgress, tell
 from session_log._store import Store
 
@@ -143,6 +147,7 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
         if not names or name not in (None, *names):
             raise NotFound(f"{root}/{name or session_id}", "it is not in the trash")
         source, folder = f"{root}/{name or names[-1]}", f"{files.root}/{session_id}"
+        announce_return(files, session_id, source)
         try:
             os.rename(source, folder)
         except OSError as exc:
@@ -154,6 +159,7 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
         if durable:
             _layout.sync_folder(str(files.root))
             _layout.sync_folder(root)
+    announce_again(files, session_id)
 
 
 def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
@@ -162,6 +168,7 @@ def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
     Raises:
         NotFound: it is not in the trash, or its session is not there.
         SegmentExists: there is a segment of this id.
+        MissingAncestor: what it inherits from is in the trash, too: bring that back first.
         CallerError: the store has no files.
     """
     files, session_id, segment_id = files_of(store), parse_id(session_id), parse_id(segment_id)
@@ -173,6 +180,7 @@ def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
     durable = files.durability != "process"
     with _trash.settled(files.root, durable=durable), _trash.locked(files.root, durable=durable):
         _bring_back(files, session_id, segment_id, places[-1])
+    announce_again(files, session_id, segment_id)
 
 
 def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) -> None:
@@ -180,10 +188,12 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
     with _layout.folder(folder), _layout.reported(folder):
         if files.exists(session_id, segment_id):
             raise SegmentExists(session_id, segment_id)
+        _refuse_orphan(files, session_id, f"{place}/{kept}")
         for path, _ in list(files_in(place)):
             name = os.path.basename(path)
             if name not in (kept, _trash.NOTE):
                 os.rename(path, f"{folder}/{name}")
+        announce_return(files, session_id, place, segment_id)
         os.rename(f"{place}/{kept}", f"{folder}/{kept}")  # the last: what is listed has its trace
         if files.durability != "process":
             _layout.sync_folder(folder)
@@ -191,6 +201,22 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
         with contextlib.suppress(OSError):
             os.unlink(f"{place}/{_trash.NOTE}")
             os.rmdir(place)
+
+
+def _refuse_orphan(files: FsStore, session_id: str, path: str) -> None:
+    """Refuse to bring back a fork by reference whose parent stays in the trash.
+
+    Raises:
+        MissingAncestor: so it would be. (Of a parent that was purged, or a damaged first line, nothing is better later.)
+    """
+    try:
+        start = decode_line(first_line(path))
+    except InvalidEntry:
+        return
+    if isinstance(start, SegmentStart) and start.forked_from is not None and inherits(start):
+        parent = start.forked_from.segment_id
+        if not files.exists(session_id, parent) and any(_trash.segment_places(str(files.root), session_id, parent)):
+            raise MissingAncestor(path, 1, 0, f"its parent {parent} is in the trash, too: bring that back first")
 
 
 # ── for good ───────────────────────────────────────────────────────────────────────────────────────────────────────

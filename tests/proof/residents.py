@@ -30,7 +30,19 @@ INLINE_BYTES: Final = 1024
 GRACE_S: Final = 3600.0
 """Payloads that were there before the round are older than that: their files' times are set back."""
 _SMALL: Final = (40, 40, 40, 1500, 5000)
-_STEPS: Final = ("write", "open", "link", "unlink", "rename", "replace", "mkdir", "rmdir", "fsync", "utime", "ftruncate")
+_STEPS: Final = (
+    "write",
+    "open",
+    "link",
+    "unlink",
+    "rename",
+    "replace",
+    "mkdir",
+    "rmdir",
+    "fsync",
+    "utime",
+    "ftruncate",
+)
 Place = tuple[str, str, int]
 
 
@@ -72,7 +84,13 @@ class Resident:
         return f"{self.task.name}.{self._number}"
 
     def does(
-        self, deed: str, act: Callable[[], Place], ids: Ids = ("", ""), text: str = "", size: int = 0, keyed: bool = False
+        self,
+        deed: str,
+        act: Callable[[], Place],
+        ids: Ids = ("", ""),
+        text: str = "",
+        size: int = 0,
+        keyed: bool = False,
     ) -> Place | None:
         """Do something, and say so before and after; return where, or None if the library declined."""
         self._number += 1
@@ -225,14 +243,18 @@ class Author(Resident):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 log = RequestLog(writer, max_inline_bytes=100)
-                if log.record("m", [{"role": "user", "content": token}], payload_of(token).decode(), node_id=token) is None:
+                if (
+                    log.record("m", [{"role": "user", "content": token}], payload_of(token).decode(), node_id=token)
+                    is None
+                ):
                     raise sl.NotFound(token, "was not recorded")
             return _at(writer)
 
         try:
             return self.does("request", act, _ids(writer), token) is not None
         except RuntimeWarning as warning:
-            say(Declined(self._number, "RuntimeWarning", str(warning)))
+            gone = "deleted" in str(warning) or "not found" in str(warning)
+            say(Declined(self._number, "NotFound" if gone else "RuntimeWarning", str(warning)))
             return False
 
     def turn(self, writer: sl.SegmentWriter) -> bool:
