@@ -267,8 +267,9 @@ def _set_aside(root: str, name: str, *, durable: bool) -> None:
                 raise
         else:
             break
-    if durable:
+    if durable:  # both, before a file is removed: half of it must not be back in the trash after a power cut
         _layout.sync_folder(f"{root}/{_trash.PURGING}")
+        _layout.sync_folder(os.path.dirname(f"{root}/{name}"))
     with contextlib.suppress(OSError):  # of a segment: the folder of its session, if it was the last
         os.rmdir(os.path.dirname(f"{root}/{name}"))
 

@@ -30,6 +30,7 @@ PROOFS: Mapping[str, str] = {
     "circumstances": "circumstances:circumstances",
     "cuts": "cuts:cuts",
     "power": "power:power",
+    "rooms-power": "rooms_power:rooms_power",
     "storms": "storms:storms",
     "rooms": "rooms:rooms",
     "soak": "soak:soak",
