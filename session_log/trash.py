@@ -23,15 +23,12 @@ import msgspec
 
 from session_log import _layout, _trash
 from session_log._clock import now_ms
-from session_log._codec import decode_line
-from session_log._entries import SegmentStart
-from session_log._errors import CallerError, InvalidEntry, MissingAncestor, NotFound, SegmentExists
+from session_log._errors import CallerError, NotFound, SegmentExists
 from session_log._facts_file import files_of
-from session_log._feed_scan import announce_again, announce_return, first_line
+from session_log._feed_scan import announce_again, announce_return
 from session_log._file_store import FsStore
 from session_log._ids import parse_id
-from session_log._lineage import inherits
-from session_log._references import OnProgress, tell
+from session_log._references import OnProgress, refuse_orphan, tell
 from session_log._store import Store
 
 
@@ -188,7 +185,7 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
     with _layout.folder(folder), _layout.reported(folder):
         if files.exists(session_id, segment_id):
             raise SegmentExists(session_id, segment_id)
-        _refuse_orphan(files, session_id, f"{place}/{kept}")
+        refuse_orphan(files, session_id, f"{place}/{kept}")
         for path, _ in list(files_in(place)):
             name = os.path.basename(path)
             if name not in (kept, _trash.NOTE):
@@ -201,22 +198,6 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
         with contextlib.suppress(OSError):
             os.unlink(f"{place}/{_trash.NOTE}")
             os.rmdir(place)
-
-
-def _refuse_orphan(files: FsStore, session_id: str, path: str) -> None:
-    """Refuse to bring back a fork by reference whose parent stays in the trash.
-
-    Raises:
-        MissingAncestor: so it would be. (Of a parent that was purged, or a damaged first line, nothing is better later.)
-    """
-    try:
-        start = decode_line(first_line(path))
-    except InvalidEntry:
-        return
-    if isinstance(start, SegmentStart) and start.forked_from is not None and inherits(start):
-        parent = start.forked_from.segment_id
-        if not files.exists(session_id, parent) and any(_trash.segment_places(str(files.root), session_id, parent)):
-            raise MissingAncestor(path, 1, 0, f"its parent {parent} is in the trash, too: bring that back first")
 
 
 # ── for good ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ Some fall by themselves: SIGKILL before a system call, any of those that change 
 import os
 import random
 import signal
-import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -14,22 +13,18 @@ import msgspec
 
 import session_log as sl
 from proof.filed import text_of
-from proof.tidings import Began, Declined, Done, Ids, Saw, payload_of, state_of
+from proof.tidings import Began, Declined, Done, Ids, Saw
 from proof.workers import say, told_to_end
-from session_log.checkpoints import save_checkpoint
 from session_log.collection import UncertainMarks, collect_blobs
 from session_log.facts import archive, set_facts, unarchive
 from session_log.feed import reindex, watch
 from session_log.keys import open_or_create, reindex_keys
 from session_log.lifecycle import delete_segment, delete_session, detach_segment
-from session_log.requests import RequestLog
-from session_log.trash import list_trash, purge, undelete_segment, undelete_session
+from session_log.trash import Trashed, list_trash, purge, undelete_segment, undelete_session
 from session_log.verify import verify
 
-INLINE_BYTES: Final = 1024
 GRACE_S: Final = 3600.0
 """Payloads that were there before the round are older than that: their files' times are set back."""
-_SMALL: Final = (40, 40, 40, 1500, 5000)
 _STEPS: Final = (
     "write",
     "open",
@@ -55,7 +50,7 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a resident is; ``places`` are segments to share, ``falls`` after how many changes it dies (0: it does not)."""
+    """Who a resident is; ``places`` are segments to share, ``falls``: after how many changes it dies (0: never)."""
 
     root: str
     seed: str
@@ -132,163 +127,7 @@ def fall_after(changes: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-# ── who writes ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Author(Resident):
-    """Writes with everything a writer can do: chain, spilling, idempotency keys, trace, checkpoints, requests."""
-
-    def __init__(self, task: Duty) -> None:
-        super().__init__(task)
-        self.keyed = self.chance.random() < 0.6
-        self.steps = (
-            *(self.say,) * 6,
-            *(self.blob,) * 2,
-            *(self.checkpoint,) * 2,
-            *(self.request,) * 2,
-            *(self.turn,) * 3,
-            self.run,
-            self.fork,
-        )
-
-    def live(self) -> None:
-        """Write here and there, until told to end."""
-        for again in self.task.again:
-            self.repeat(again)
-        while not told_to_end():
-            writer = self.open()
-            if writer is None:
-                continue
-            with writer:
-                for _ in range(self.chance.randint(3, 40)):
-                    if told_to_end() or not self.chance.choice(self.steps)(writer):
-                        break
-
-    def open(self) -> sl.SegmentWriter | None:
-        """Return a writer of a segment that is shared, or any, or new; None: it cannot be opened."""
-        which = self.chance.random()
-        ids = self.chance.choice(self.task.places) if which < 0.5 else self.somewhere() if which < 0.8 else None
-        found: list[sl.SegmentWriter] = []
-        policy: sl.OnConflict = "raise" if self.keyed else "fork"
-
-        def open_it() -> Place:
-            if ids is None:
-                found.append(
-                    sl.SegmentWriter.create(
-                        self.store, on_conflict=policy, trace=True, chain=True, max_inline_bytes=INLINE_BYTES
-                    )
-                )
-            else:
-                found.append(
-                    sl.SegmentWriter.resume(
-                        self.store, *ids, on_conflict=policy, trace=True, chain=True, max_inline_bytes=INLINE_BYTES
-                    )
-                )
-            return _at(found[0])
-
-        self.does("create" if ids is None else "resume", open_it, ids or ("", ""))
-        return found[0] if found else None
-
-    def repeat(self, again: Again) -> None:
-        """Make an append again that may have been made."""
-
-        def act() -> Place:
-            with sl.SegmentWriter.resume(
-                self.store, *again.ids, on_conflict="raise", chain=True, max_inline_bytes=INLINE_BYTES
-            ) as writer:
-                at = writer.save_user_input(text_of(again.token, again.size), idem=again.token)
-                return writer.session_id, writer.segment_id, at
-
-        self.does("say", act, again.ids, again.token, again.size, keyed=True)
-
-    def say(self, writer: sl.SegmentWriter) -> bool:
-        """Append a text, short or to be spilled; one under a key is said twice."""
-        token, size = self.token(), self.chance.choice(_SMALL)
-
-        def act() -> Place:
-            at = writer.save_user_input(text_of(token, size), idem=token if self.keyed else None)
-            return writer.session_id, writer.segment_id, at
-
-        done = self.does("say", act, _ids(writer), token, size, self.keyed)
-        if done is not None and self.keyed and self.chance.random() < 0.3:
-            self.does("say", act, _ids(writer), token, size, keyed=True)
-        return done is not None
-
-    def blob(self, writer: sl.SegmentWriter) -> bool:
-        """Put a payload, and refer to it."""
-        token = self.token()
-
-        def act() -> Place:
-            ref = self.store.put_blob(payload_of(token))
-            blob = {"sha256": ref.sha256, "size_bytes": ref.size_bytes}
-            return _place(writer, writer.save_extension("proof.blob", {"token": token, "blob": blob}))
-
-        return self.does("blob", act, _ids(writer), token) is not None
-
-    def checkpoint(self, writer: sl.SegmentWriter) -> bool:
-        """Save a checkpoint with a part that others have, too."""
-        token = self.token()
-
-        def act() -> Place:
-            saved = save_checkpoint(writer, token, state_of(token), parts={"shared": payload_of(token)})
-            return saved.session_id, saved.segment_id, saved.line
-
-        return self.does("checkpoint", act, _ids(writer), token) is not None
-
-    def request(self, writer: sl.SegmentWriter) -> bool:
-        """Record a request whose response is a payload."""
-        token = self.token()
-
-        def act() -> Place:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                log = RequestLog(writer, max_inline_bytes=100)
-                if (
-                    log.record("m", [{"role": "user", "content": token}], payload_of(token).decode(), node_id=token)
-                    is None
-                ):
-                    raise sl.NotFound(token, "was not recorded")
-            return _at(writer)
-
-        try:
-            return self.does("request", act, _ids(writer), token) is not None
-        except RuntimeWarning as warning:
-            gone = "deleted" in str(warning) or "not found" in str(warning)
-            say(Declined(self._number, "NotFound" if gone else "RuntimeWarning", str(warning)))
-            return False
-
-    def turn(self, writer: sl.SegmentWriter) -> bool:
-        """End a turn."""
-        return self.does("turn", lambda: _place(writer, writer.save_turn_end()), _ids(writer)) is not None
-
-    def run(self, writer: sl.SegmentWriter) -> bool:
-        """End a run."""
-        return self.does("run", lambda: _place(writer, writer.save_run_completed()), _ids(writer)) is not None
-
-    def fork(self, writer: sl.SegmentWriter) -> bool:
-        """Fork, by reference."""
-        self.does(
-            "fork", lambda: (writer.session_id, writer.fork_at_entry(writer.head.entries), 1), (writer.session_id, "")
-        )
-        return True
-
-
-def _ids(writer: sl.SegmentWriter) -> Ids:
-    return writer.session_id, writer.segment_id
-
-
-def _at(writer: sl.SegmentWriter) -> Place:
-    head = writer.head
-    return head.session_id, head.segment_id, head.entries
-
-
-def _place(writer: sl.SegmentWriter, at: int) -> Place:
-    return writer.session_id, writer.segment_id, at
-
-
-def author(task: Duty) -> None:
-    """Write, until told to end."""
-    Author(task).live()
+# ── who comes with a key ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def opener(task: Duty) -> None:
@@ -370,20 +209,22 @@ def remover(task: Duty) -> None:
         ids = life.somewhere()
         which = life.chance.random()
         if which < 0.4 and item is not None:
-            back = item
-
-            def restore() -> Place:
-                if back.segment_id is None:
-                    undelete_session(store, back.session_id)
-                else:
-                    undelete_segment(store, back.session_id, back.segment_id)
-                return back.session_id, back.segment_id or "", 0
-
-            life.does("undelete", restore, (back.session_id, back.segment_id or ""))
+            _bring_back(life, item)
         elif which < 0.45 and task.purges:
             life.does("purge", lambda: ("", "", len(purge(store))))
         elif ids is not None and ids not in task.places[:2]:
             _remove(life, ids, which)
+
+
+def _bring_back(life: Resident, item: Trashed) -> None:
+    def restore() -> Place:
+        if item.segment_id is None:
+            undelete_session(life.store, item.session_id)
+        else:
+            undelete_segment(life.store, item.session_id, item.segment_id)
+        return item.session_id, item.segment_id or "", 0
+
+    life.does("undelete", restore, (item.session_id, item.segment_id or ""))
 
 
 def _remove(life: Resident, ids: Ids, which: float) -> None:
@@ -393,8 +234,12 @@ def _remove(life: Resident, ids: Ids, which: float) -> None:
     elif which < 0.8:
         life.does("detach", lambda: (*ids, int(detach_segment(store, *ids))), ids)
     else:
-        way = {"detach": True} if which < 0.9 else {"recursive": True}
-        life.does("delete segment", lambda: (*ids, len(delete_segment(store, *ids, **way).segments)), ids)
+        alone = which < 0.9
+
+        def delete() -> Place:
+            return *ids, len(delete_segment(store, *ids, detach=alone, recursive=not alone).segments)
+
+        life.does("delete segment", delete, ids)
 
 
 # ── who only looks ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,38 +1,29 @@
 """Storms in the rooms: many processes with different trades on one root, killed at random; then the files are compared.
 
-Authors write with a chain, spilled texts, idempotency keys, checkpoints and requests; openers meet under external keys;
-a clerk changes facts; a keeper makes feed and index anew; a collector collects payloads; a remover deletes, detaches,
-brings back and purges; an inspector verifies; a watcher follows everything. Most are killed: from outside at any moment,
-or by themselves before any change to a file. Then everything that was acknowledged must be on file, once; what an
-author did not hear the answer of is appended again under its key in the next round; nothing that a line refers to may
-be gone; no key may have two sessions, no id be used twice; the feed must say what the sessions do; and this process
-must be able to do everything at once: no lock is left. The seed repeats what everybody does; who gets how far is the
-machine's.
+Authors write with a chain, spilled texts, idempotency keys, checkpoints and requests; openers meet under external
+keys; a clerk changes facts; a keeper makes feed and index anew; a collector collects payloads; a remover deletes,
+detaches, brings back and purges; an inspector verifies; a watcher follows everything. Most are killed: from outside at
+any moment, or by themselves before any change to a file. Then everything that was acknowledged must be on file, once;
+what an author did not hear the answer of is appended again under its key in the next round; nothing that a line refers
+to may be gone; no key may have two sessions, no id be used twice; the feed must say what the sessions do; and this
+process must be able to do everything at once: no lock is left. The seed repeats what everybody does; who gets how far
+is the machine's.
 """
 
 import os
 import random
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import session_log as sl
-from proof.filed import text_of
-from proof.inventory import NOBODY, Audit
+from proof.audit import Audit
 from proof.lab import Lab, Stopwatch, Tried
-from proof.residents import INLINE_BYTES, Again, Duty
-from proof.tidings import Began, Deed, Tidings, Told, payload_of
+from proof.residents import Again, Duty
+from proof.rooms_after import Laws
+from proof.tidings import Began, Tidings, Told
 from proof.workers import Crew, Worker
-from session_log.checkpoints import save_checkpoint
-from session_log.collection import collect_blobs
-from session_log.facts import read_facts, rename
-from session_log.feed import recent_sessions, reindex
-from session_log.keys import open_or_create, reindex_keys
-from session_log.lifecycle import delete_session
-from session_log.trash import undelete_session
-from session_log.verify import verify
 
 TRADES: Final = (
     *("author",) * 4,
@@ -51,20 +42,6 @@ _SAME_ROOT: Final = 0.7
 _LONGEST_LIFE_S: Final = 0.7
 _LONGEST_FALL_S: Final = 1.5
 _HUNG_S: Final = 90.0
-_MEANWHILE: Final = frozenset(
-    {
-        "NotFound",  # deleted meanwhile
-        "SessionDeleted",
-        "MissingAncestor",
-        "StillReferenced",
-        "SegmentExists",
-        "HeadMoved",  # of a writer that does not fork
-        "SegmentBusy",
-        "CorruptSegment",  # detached meanwhile, or deleted
-        "CallerError",  # nothing would be left of the session; there is a session of this id
-    }
-)
-"""What may be answered because of what others do."""
 
 
 @dataclass
@@ -142,7 +119,7 @@ class Tally:
 
 def rooms(lab: Lab) -> list[Tried]:
     """Let residents be killed, round after round, and compare what they were told with what is on file."""
-    rounds = lab.amount(120, 3)
+    rounds = lab.amount(70, 3)
     chance = lab.random("rooms")
     tally = Tally()
     while tally.rounds < rounds and not tally.any_broken:
@@ -164,7 +141,7 @@ class House:
         self.root, self.seed, self.purges = root, seed, purges
         self.told = Told()
         self._again: list[Again] = []
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._laws = Laws(root, self.told)
         with sl.FsStore(root) as store:
             self.places = tuple(sl.create_segment(store) for _ in range(SHARED))
 
@@ -176,20 +153,21 @@ class House:
         with Crew(Tidings) as crew:
             self._storm(crew, chance, tally)
             tally.failures += [f"{name}: {failure}" for failure in crew.failures]
-        tally.failures += [f"{name}: {fault}" for fault in self._unexpected(tally.rounds)]
+        laws = self._laws
+        tally.failures += [f"{name}: {fault}" for fault in laws.unexpected(tally.rounds)]
         with sl.FsStore(self.root) as store:
             audit = Audit(self.root, self.told)
             tally.found("lines", name, audit.lines(store))
             tally.found("payloads", name, audit.payloads(store))
             tally.found("lines", name, audit.keyed(store))
             tally.found("facts", name, audit.known())
-            tally.found("ids", name, self._identities(audit, store))
-            tally.found("feed", name, self._announced(tally.rounds))
-            tally.found("feed", name, self._recent(store))
-            tally.found("sound", name, self._sound(audit, store, tally))
+            tally.found("ids", name, laws.identities(audit, store))
+            tally.found("feed", name, laws.announced(tally.rounds))
+            tally.found("feed", name, laws.recent(store))
+            tally.found("sound", name, laws.sound(audit, store))
             tally.payloads += len(audit.files.references)
         if not tally.any_broken:
-            tally.failures += [f"{name}: afterwards: {fault}" for fault in self._everything_at_once()]
+            tally.failures += [f"{name}: afterwards: {fault}" for fault in laws.everything_at_once()]
         self._again = [
             Again(deed.began.ids, deed.began.text, deed.began.size)
             for deed in self.told.of("say")
@@ -202,6 +180,7 @@ class House:
         told = self.told
         tally.lines += len(told.done("say", "blob", "checkpoint", "turn", "run"))
         tally.in_flight += sum(deed.in_doubt for deed in told.of("say", "blob", "checkpoint"))
+        tally.segments += self._laws.restored
         tally.facts += len(told.done("rename", "archive"))
         tally.opened += len(told.done("open", "create"))
         tally.events += len(told.saw)
@@ -260,176 +239,9 @@ class House:
         life_s = chance.random() * _LONGEST_LIFE_S
         again = tuple(self._again) if at == 0 else tuple(self._again[:1]) if at == 1 else ()
         duty = self._duty(f"{trade}{at}", number, falls, again)
-        worker = crew.start(duty.name, f"residents:{trade}", duty)
+        worker = crew.start(duty.name, f"{'authors' if trade == 'author' else 'residents'}:{trade}", duty)
         worker.wanted_dead = way == "fall"
         return End(worker, way, life_s)
-
-    # ── the laws ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _unexpected(self, number: int) -> Iterator[str]:
-        """Yield each deed that was refused for no reason that others give."""
-        for deed in self.told.deeds:
-            outcome = deed.outcome
-            if deed.round != number or outcome is None or deed.is_done:
-                continue
-            error = outcome.error  # type: ignore[union-attr]
-            if error not in _MEANWHILE or (error == "CallerError" and deed.began.deed in ("say", "checkpoint", "blob")):
-                yield str(deed)
-
-    def _identities(self, audit: Audit, store: sl.FsStore) -> Iterator[str]:
-        """Yield keys with several sessions, ids used twice, and what is neither there nor in the trash."""
-        made = [deed.done().ids for deed in self.told.done("create")]
-        made += [deed.done().ids for deed in self.told.done("open") if deed.done().at]
-        for what, ids in (("session", [ids[0] for ids in made]), ("segment", [ids[1] for ids in made])):
-            yield from (f"{what} {name} was made {count} times" for name, count in Counter(ids).items() if count > 1)
-        for ids in made:
-            if not any(known == ids[0] for known, _ in audit.files.segments) and not audit.is_purged(ids):
-                yield f"session {ids[0]} was made, and is nowhere"
-        live = set(store.list_sessions())
-        for session_id in {known for known, _ in audit.files.segments} - live | audit.files.gone - live:
-            try:
-                sl.create_segment_with_ids(store, session_id, sl.new_segment_id(), sl.SegmentStartState())
-            except sl.SessionDeleted:
-                continue
-            yield f"session {session_id} was deleted, and is used again"
-        yield from self._keys(store, live)
-
-    def _keys(self, store: sl.FsStore, live: set[str]) -> Iterator[str]:
-        touched = {deed.began.ids[0] for deed in self.told.of("delete", "undelete")}
-        owners: dict[str, set[str]] = {}
-        for deed in self.told.done("open"):
-            owners.setdefault(deed.began.text, set()).add(deed.done().ids[0])
-        for session_id in live:
-            key = read_facts(store, session_id).external_key
-            if key is not None:
-                owners.setdefault(key, set()).add(session_id)
-        back = {deed.began.ids[0] for deed in self.told.of("undelete")}
-        for key, sessions in owners.items():
-            steady = sessions - touched
-            if len(steady) > 1:
-                yield f"{key!r} has {len(steady)} sessions: {sorted(steady)}"
-            if steady and not sessions & back:
-                found = open_or_create(store, key)[0]
-                if found not in steady:
-                    yield f"{key!r} opens {found}, and is that of {steady}"
-
-    def _announced(self, number: int) -> Iterator[str]:
-        """Yield each acknowledged change of this round that the watcher was not told of."""
-        seen = Counter(
-            (saw.kind, saw.ids[0], saw.title if saw.kind == "rename" else saw.ids[1])
-            for at, saw in self.told.saw
-            if at == number
-        )
-        some = {(kind, session_id, None if kind == "rename" else what) for kind, session_id, what in seen}
-        rebuilt = sum(deed.round == number for deed in self.told.of("reindex")) > 1
-        mine = (deed for deed in self.told.deeds if deed.round == number and deed.is_done)
-        for event, times in Counter(event for deed in mine for event in _events(deed)).items():
-            if seen[event] < times and not (rebuilt and _is_out_of_date(event, some)):
-                yield f"{event} was announced {seen[event]} times, and done {times}"
-
-    def _recent(self, store: sl.FsStore) -> Iterator[str]:
-        """Yield what the feed does not say, or says otherwise than the sessions; before it is made anew and then."""
-        live = set(store.list_sessions())
-        before = recent_sessions(store, 10**6)
-        told = {session.session_id for session in before}
-        filed = {each for each in live if store.list_segments(each)}
-        if told != filed:
-            yield f"the feed ({before.reason}) lacks {sorted(filed - told)}, and has {sorted(told - filed)}"
-        reindex(store)
-        anew = recent_sessions(store, 10**6)
-        if anew.scanned:
-            yield f"the feed was just made, and is of no use: {anew.reason}"
-        feed = self.root / "feed.jsonl"
-        feed.rename(feed.with_suffix(".aside"))
-        scanned = recent_sessions(store, 10**6)
-        feed.with_suffix(".aside").rename(feed)
-        unheard = {deed.began.ids[0] for deed in self.told.deeds if not deed.is_done}  # announced, and perhaps not done
-        says = {session.session_id: session for session in anew}
-        for shown in scanned:
-            said = says.get(shown.session_id)
-            if said is None or said.ts < shown.ts or (said != shown and shown.session_id not in unheard):
-                yield f"the feed says {said}, the session {shown}"
-        if not scanned.scanned or len(says) != len(scanned):
-            yield f"the feed says {len(says)} sessions, there are {len(scanned)} ({scanned.reason})"
-
-    def _sound(self, audit: Audit, store: sl.FsStore, tally: Tally) -> Iterator[str]:
-        """Yield damage, and segments that do not restore."""
-        report = verify(store)
-        yield from (str(finding) for finding in report.findings if finding.severity == "error")
-        for ids, segment in audit.files.segments.items():
-            if not audit.files.is_live(ids) or self._sizes.get(ids) == segment.size:
-                continue
-            self._sizes[ids] = segment.size
-            tally.segments += 1
-            try:
-                state = sl.restore(store, *ids)
-            except sl.SessionLogError as exc:
-                yield f"{ids} does not restore: {exc}"
-                continue
-            if state.entries_count != len(segment.entries):
-                yield f"{ids} restores {state.entries_count} of {len(segment.entries)} lines"
-
-    def _everything_at_once(self) -> Iterator[str]:
-        """Do everything in this process, where nobody else is: yield what cannot be done."""
-        live = Stopwatch()
-        with sl.FsStore(self.root) as store:
-            for session_id in store.list_sessions():
-                rename(store, session_id, f"r{session_id}")
-                for segment_id in store.list_segments(session_id):
-                    with sl.SegmentWriter.resume(
-                        store, session_id, segment_id, exclusive=True, on_conflict="raise", chain=True
-                    ) as writer:
-                        writer.save_turn_end()
-            with sl.SegmentWriter.create(store, max_inline_bytes=INLINE_BYTES) as writer:
-                writer.save_user_input(text_of(NOBODY, 3000))
-                save_checkpoint(writer, NOBODY, {"large": payload_of("x").decode()})
-            reindex(store)
-            if damaged := reindex_keys(store).damaged:
-                yield f"facts are damaged: {damaged}"
-            collect_blobs(store, grace_s=3600)
-            delete_session(store, writer.session_id)
-            undelete_session(store, writer.session_id)
-            delete_session(store, writer.session_id)
-            if not (report := verify(store)).is_sound:
-                yield f"is not sound then: {report.findings[:3]}"
-        if live.seconds > _HUNG_S:
-            yield f"took {live.seconds:.0f} s"
-
-
-def _events(deed: Deed) -> list[tuple[str, str, str | None]]:
-    """Return what a deed that was done must have announced."""
-    ids = deed.done().ids
-    match deed.began.deed:
-        case "create":
-            return [("create", *ids)]
-        case "open" if deed.done().at:
-            return [("create", *ids)]
-        case "fork":
-            return [("fork", *ids)]
-        case "run":
-            return [("run_end", *ids)]
-        case "rename":
-            return [("rename", ids[0], deed.began.text)]
-        case "archive":
-            return [("archive", ids[0], None), ("unarchive", ids[0], None)]
-        case "delete":
-            return [("delete", ids[0], None)]
-        case "say" | "blob" | "checkpoint" | "turn" if deed.began.ids[1] != ids[1]:
-            return [("fork", *ids)]
-    return []
-
-
-def _is_out_of_date(event: tuple[str, str, str | None], some: set[tuple[str, str, str | None]]) -> bool:
-    """Tell whether a feed that was made anew may leave an event out: a later one of its kind is there, or a delete.
-
-    (One that is made anew twice between two looks of a watcher leaves out for it what is out of date.)
-    """
-    kind, session_id, what = event
-    if kind == "delete":
-        return True
-    if kind in ("archive", "unarchive"):
-        return bool({("archive", session_id, None), ("unarchive", session_id, None)} & some)
-    return kind in ("rename", "run_end") and (kind, session_id, None if kind == "rename" else what) in some
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The laws of what a crash leaves beside the entries: looked at with the real library, and gone on with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,31 +51,44 @@ class Verdict:
     # ── what was acknowledged ──────────────────────────────────────────────────────────────────────────────────────
 
     def _kept(self, kept: Kept) -> Iterator[str]:
-        store, ids = self._store, kept.ids
-        match kept.what:
-            case "text":
-                if large_text(kept.text) not in self._texts(ids):
-                    yield "is not in the history, with its payload"
-            case "checkpoint":
-                found = load_checkpoint(store, *ids, kept.text, salvage=self._durability == "turn")
-                if found.state != state_of(kept.text):
-                    yield "another state is loaded"
-            case "title":
-                if not any(change.changes.get("title") == kept.text for change in facts_history(store, ids[0])):
-                    yield "is not among the facts"
-            case "archived":
-                if read_facts(store, ids[0]).status != "archived":
-                    yield "is not in the archive"
-            case "key":
-                found_id, segment_id, created = open_or_create(store, kept.text)
-                if created or found_id != ids[0] or not store.exists(found_id, segment_id):
-                    yield f"opens {found_id}, which is {'new' if created else 'another'}"
-            case "inherits":
-                if kept.text not in "".join(self._texts(ids)):
-                    yield "is not inherited any more"
-            case "alone":
-                if b'"detached"' not in next(iter(store.read(*ids, 0, 1))):
-                    yield "refers to its parent again"
+        laws: dict[str, Callable[[Ids, str], str]] = {
+            "text": self._text,
+            "inherits": self._inherits,
+            "checkpoint": self._checkpoint,
+            "title": self._title,
+            "archived": self._archived,
+            "key": self._key,
+            "alone": self._alone,
+        }
+        if (law := laws.get(kept.what)) is not None and (fault := law(kept.ids, kept.text)):
+            yield fault
+
+    def _text(self, ids: Ids, note: str) -> str:
+        return "" if large_text(note) in self._texts(ids) else "is not in the history, with its payload"
+
+    def _inherits(self, ids: Ids, note: str) -> str:
+        return "" if note in "".join(self._texts(ids)) else "is not inherited any more"
+
+    def _checkpoint(self, ids: Ids, name: str) -> str:
+        found = load_checkpoint(self._store, *ids, name, salvage=self._durability == "turn")
+        return "" if found.state == state_of(name) else "another state is loaded"
+
+    def _title(self, ids: Ids, title: str) -> str:
+        known = (change.changes.get("title") for change in facts_history(self._store, ids[0]))
+        return "" if title in known else "is not among the facts"
+
+    def _archived(self, ids: Ids, _: str) -> str:
+        return "" if read_facts(self._store, ids[0]).status == "archived" else "is not in the archive"
+
+    def _key(self, ids: Ids, key: str) -> str:
+        session_id, segment_id, created = open_or_create(self._store, key)
+        if not created and session_id == ids[0] and self._store.exists(session_id, segment_id):
+            return ""
+        return f"opens {session_id}, which is {'new' if created else 'another'}"
+
+    def _alone(self, ids: Ids, _: str) -> str:
+        alone = b'"detached"' in next(iter(self._store.read(*ids, 0, 1)))
+        return "" if alone else "refers to its parent again"
 
     def _texts(self, ids: Ids) -> list[str]:
         state = sl.restore(self._store, *ids, resolve_blobs=True, salvage=self._durability == "turn")
@@ -145,7 +158,7 @@ class Verdict:
 
     def _keys(self) -> Iterator[str]:
         """Every key opens one session, the same one again, which has it; the index can be made anew."""
-        with suppress(sl.CorruptSegment if self._durability in ("process", "turn") else ZeroDivisionError):
+        with suppress(*([sl.CorruptSegment] if self._durability in ("process", "turn") else [])):
             for key in {kept.text for kept in self._told if kept.what == "key"}:
                 first = open_or_create(self._store, key)
                 reindex_keys(self._store)
