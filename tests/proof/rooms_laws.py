@@ -143,9 +143,10 @@ class Verdict:
     def _feed(self) -> Iterator[str]:
         """The feed tells no session that is not there; made anew, it tells all that are; after a kill, before, too."""
         store = self._store
-        live = {session_id for session_id in store.list_sessions() if store.list_segments(session_id)}
+        there = set(store.list_sessions())  # some perhaps without a segment: it was lost, and a title was not
+        live = {session_id for session_id in there if store.list_segments(session_id)}
         before = {session.session_id for session in recent_sessions(store)}
-        if not before <= live or (self._durability is None and before != live):
+        if not before <= there or (self._durability is None and before != live):
             yield f"the feed tells {sorted(before)}, there are {sorted(live)}"
         try:
             damaged = set(reindex(store).damaged)
@@ -153,7 +154,7 @@ class Verdict:
             return
         anew = recent_sessions(store)
         found = {session.session_id for session in anew}
-        if anew.scanned or not live - damaged <= found <= live:
+        if anew.scanned or not live - damaged <= found <= there:
             yield f"made anew, the feed tells {sorted(found)} ({anew.reason}), there are {sorted(live)}"
 
     def _keys(self) -> Iterator[str]:
