@@ -14,6 +14,7 @@ from session_log._atomic import Folder
 from session_log._codec import decode_line
 from session_log._entries import SegmentStart
 from session_log._errors import (
+    CorruptSegment,
     InvalidEntry,
     MissingAncestor,
     NotFound,
@@ -131,12 +132,15 @@ def refuse_running(store: FsStore, session_id: str, segments: tuple[str, ...]) -
 
     Raises:
         SegmentBusy: somebody does.
+        StoreUnavailable: the status cannot be read now.
     """
     held = holders(store, session_id, segments)
     if held:
         path, owner = held[0]
         others = f" and {len(held) - 1} more: {', '.join(path for path, _ in held[1:21])}" if len(held) > 1 else ""
         raise SegmentBusy(path + others, owner)
+    with contextlib.suppress(NotFound, CorruptSegment):  # damaged facts are for is_running to judge
+        facts_file(store, session_id).facts()
     if is_running(store, session_id):
         raise SegmentBusy(f"{store.root}/{session_id}", "a run (the status in its facts is 'running')")
 
@@ -170,11 +174,15 @@ def _is_held(path: str) -> bool:
         while True:
             try:
                 fcntl.flock(fd, EXCLUSIVE)
-                fcntl.flock(fd, UNLOCK)
-                return False
             except BlockingIOError:
                 if living_owner(path) is not None or time.monotonic() > give_up:
                     return True
+            except OSError as exc:
+                raise _layout.unavailable(path, exc) from exc
+            else:
+                with contextlib.suppress(OSError):  # closing frees it, too
+                    fcntl.flock(fd, UNLOCK)
+                return False
             time.sleep(1e-3)
     finally:
         os.close(fd)

@@ -22,7 +22,7 @@ from proof.audit import Audit
 from proof.lab import Lab, Stopwatch, Tried
 from proof.residents import Again, Duty
 from proof.rooms_after import Laws
-from proof.tidings import Began, Tidings, Told
+from proof.tidings import Began, Tidings, Told, payloads_of
 from proof.workers import Crew, Worker
 
 TRADES: Final = (
@@ -149,7 +149,7 @@ class House:
         """Have everybody live and die, and compare."""
         tally.rounds += 1
         name = f"round {tally.rounds} of seed {self.seed}"
-        self._age()
+        self._age(tally.rounds)
         with Crew(Tidings) as crew:
             self._storm(crew, chance, tally)
             tally.failures += [f"{name}: {failure}" for failure in crew.failures]
@@ -187,8 +187,11 @@ class House:
         tally.moved += len(told.done("delete", "delete segment", "detach", "undelete", "purge"))
         tally.collected += sum(deed.done().at for deed in told.done("collect"))
 
-    def _age(self) -> None:
-        """Let a day pass: whoever collects payloads takes those that are there now for old."""
+    def _age(self, number: int) -> None:
+        """Put the payloads of the round, and let a day pass: whoever collects takes what is there for old."""
+        with sl.FsStore(self.root, durability="process") as store:
+            for payload in payloads_of(f"r{number}"):
+                store.put_blob(payload)
         for path in self.root.glob("blobs/??/*"):
             os.utime(path, (0, 0))
 

@@ -107,7 +107,7 @@ def delete_with_children(play: Play) -> None:
 
 
 def lives_of_a_session(play: Play) -> None:
-    """One is deleted, brought back, deleted again and purged; another stays."""
+    """One is deleted, brought back, deleted again and purged; another comes back in the end."""
     doomed, kept = _talk(play), _talk(play)
     doomed.close()
     kept.close()
@@ -117,6 +117,9 @@ def lives_of_a_session(play: Play) -> None:
     _goes(play, ids, LIVE, lambda: undelete_session(play.store(), ids[0]))
     _goes(play, ids, TRASHED, lambda: delete_session(play.store(), ids[0]))
     _goes(play, ids, GONE, lambda: purge(play.store()))
+    ids = kept.session_id, ""
+    _goes(play, ids, TRASHED, lambda: delete_session(play.store(), ids[0]))
+    _goes(play, ids, LIVE, lambda: undelete_session(play.store(), ids[0]))
 
 
 def _ids(writer: sl.SegmentWriter) -> tuple[str, str]:

@@ -11,6 +11,7 @@ Ids = tuple[str, str]
 LINES = frozenset({"say", "blob", "checkpoint"})
 """The deeds that append a line with a token of its own."""
 UNKNOWN = "AppendUnknown"
+PAYLOADS = 40
 
 
 class Began(msgspec.Struct, frozen=True, tag=True):
@@ -109,8 +110,13 @@ class Told:
 
 
 def payload_of(token: str) -> bytes:
-    """Return the payload that goes with a token: some share one, so that payloads are put again and again."""
-    return text_of(f"payload-{sum(token.encode()) % 7}", 900).encode()
+    """Return the payload that goes with a token: of a round, one of those that are there before, unreferred to."""
+    return payloads_of(token.partition("author")[0])[sum(token.encode()) % PAYLOADS]
+
+
+def payloads_of(a_round: str) -> list[bytes]:
+    """Return the payloads that are put, again and again, in a round."""
+    return [text_of(f"payload-{a_round}-{number}", 900).encode() for number in range(PAYLOADS)]
 
 
 def state_of(token: str) -> dict[str, str]:
