@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import session_log as sl
 from recorded import intrude
+from session_log import _references, keys
+from session_log._facts_file import FactsFile
+from session_log.facts import set_facts
 from session_log.feed import RecentSession, recent_sessions, reindex, watch
+from session_log.keys import find_key, open_or_create
 from session_log.lifecycle import delete_segment, delete_session
 from session_log.trash import list_trash, purge, undelete_segment, undelete_session
 
@@ -161,3 +168,60 @@ def test_a_purge_is_on_the_disk_in_both_folders_before_a_file_is_removed(
     purge(store)
 
     assert {"trash", "purging"} <= set(done[: done.index("removed")])
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_key_that_cannot_be_taken_back_from_the_index_is_moved_all_the_same(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The facts were changed: an error would say that they were not. The old entry misleads nobody."""
+    session_id = open_or_create(store, "old")[0]
+    append = keys.append
+
+    def failing(files: sl.FsStore, key: str, owner: str | None) -> None:
+        if owner is None:
+            raise sl.StoreUnavailable("keys", "no room")
+        append(files, key, owner)
+
+    monkeypatch.setattr(keys, "append", failing)
+    assert set_facts(store, session_id, external_key="new").external_key == "new"
+
+    assert find_key(store, "old") is None
+    assert open_or_create(store, "new")[0] == session_id
+    monkeypatch.undo()
+    assert open_or_create(store, "old")[2]
+
+
+def test_a_lock_that_cannot_be_asked_for_is_reported_in_our_words(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No bare OSError leaves a deletion."""
+    writer = talk(store)
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+    with pytest.raises(sl.StoreUnavailable, match="Input/output error"):
+        _references.holders(store, writer.session_id, (writer.segment_id,))
+
+
+def test_facts_or_a_root_that_cannot_be_looked_at_are_not_taken_for_others(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a run that is under way, and not for a session that is not there."""
+    writer = talk(store)
+    set_facts(store, writer.session_id, title="x")
+    monkeypatch.setattr(FactsFile, "facts", fail_to_read)
+    with pytest.raises(sl.StoreUnavailable, match="no reading"):
+        delete_session(store, writer.session_id)
+    monkeypatch.undo()
+
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **how: fail() if path == store.root else stat(path, **how))
+    with pytest.raises(sl.StoreUnavailable, match="Input/output error"):
+        delete_session(store, writer.session_id)
+
+
+def fail_to_read(_: object) -> Any:
+    raise sl.StoreUnavailable("session.jsonl", "no reading")
