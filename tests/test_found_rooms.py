@@ -12,7 +12,7 @@ import pytest
 
 import session_log as sl
 from recorded import intrude
-from session_log import _references, keys
+from session_log import _key_index, _references, keys
 from session_log._facts_file import FactsFile
 from session_log.facts import set_facts
 from session_log.feed import RecentSession, recent_sessions, reindex, watch
@@ -179,7 +179,7 @@ def test_a_key_that_cannot_be_taken_back_from_the_index_is_moved_all_the_same(
 ) -> None:
     """The facts were changed: an error would say that they were not. The old entry misleads nobody."""
     session_id = open_or_create(store, "old")[0]
-    append = keys.append
+    append = _key_index.append
 
     def failing(files: sl.FsStore, key: str, owner: str | None) -> None:
         if owner is None:

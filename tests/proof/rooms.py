@@ -65,7 +65,11 @@ class Tally:
 
     def found(self, law: str, where: str, faults: Iterator[str]) -> None:
         """Note what does not hold of a law."""
-        self.broken.setdefault(law, []).extend(f"{where}: {fault}" for fault in faults)
+        broken = self.broken.setdefault(law, [])
+        try:
+            broken.extend(f"{where}: {fault}" for fault in faults)
+        except sl.SessionLogError as exc:
+            broken.append(f"{where}: {type(exc).__name__}: {exc}")
 
     @property
     def any_broken(self) -> bool:

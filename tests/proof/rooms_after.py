@@ -78,7 +78,7 @@ class Laws:
         owners: dict[str, set[str]] = {}
         for deed in self.told.done("open"):
             owners.setdefault(deed.began.text, set()).add(deed.done().ids[0])
-        for session_id in live:
+        for session_id in filter(store.list_segments, live):  # a creator that was killed may leave an empty folder
             key = read_facts(store, session_id).external_key
             if key is not None:
                 owners.setdefault(key, set()).add(session_id)
@@ -152,7 +152,7 @@ class Laws:
         """Do everything in this process, where nobody else is: yield what cannot be done."""
         live = Stopwatch()
         with sl.FsStore(self.root) as store:
-            for session_id in store.list_sessions():
+            for session_id in filter(store.list_segments, store.list_sessions()):
                 rename(store, session_id, f"r{session_id}")
                 for segment_id in store.list_segments(session_id):
                     with sl.SegmentWriter.resume(
