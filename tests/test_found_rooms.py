@@ -12,13 +12,14 @@ import pytest
 
 import session_log as sl
 from recorded import intrude
-from session_log import _key_index, _references, keys
+from session_log import _key_index, _references, _session_check, keys
 from session_log._facts_file import FactsFile
 from session_log.facts import set_facts
 from session_log.feed import RecentSession, recent_sessions, reindex, watch
 from session_log.keys import find_key, open_or_create
-from session_log.lifecycle import delete_segment, delete_session
+from session_log.lifecycle import delete_segment, delete_session, detach_segment
 from session_log.trash import list_trash, purge, undelete_segment, undelete_session
+from session_log.verify import verify
 
 
 @pytest.fixture
@@ -225,3 +226,27 @@ def test_facts_or_a_root_that_cannot_be_looked_at_are_not_taken_for_others(
 
 def fail_to_read(_: object) -> Any:
     raise sl.StoreUnavailable("session.jsonl", "no reading")
+
+
+def test_a_segment_that_is_detached_while_it_is_verified_is_no_broken_chain(
+    store: sl.FsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first line was read before and its lines behind the replacement: it is looked at again."""
+    with sl.SegmentWriter.create(store, chain=True) as writer:
+        writer.save_user_input("question")
+        writer.save_turn_end()
+        writer.save_user_input("and")
+        child = writer.fork_at_entry(writer.head.entries)
+    with sl.SegmentWriter.resume(store, writer.session_id, child, chain=True) as other:
+        other.save_turn_end()
+    check, done = _session_check._check_segment, list[bool]()
+
+    def detached_first(checks: Any, session_id: str, segment_id: str, *rest: Any) -> Any:
+        if segment_id == child:
+            done.append(detach_segment(store, session_id, segment_id))
+        return check(checks, session_id, segment_id, *rest)
+
+    monkeypatch.setattr(_session_check, "_check_segment", detached_first)
+    report = verify(store)
+
+    assert done == [True] and report.is_sound, report.findings
