@@ -99,6 +99,13 @@ def rename_line(ts: int, session_id: str, title: str | None) -> bytes:
     return b'%b,"title":%b}\n' % (feed_line("rename", ts, session_id)[:-2], msgspec.json.encode(short))
 
 
+def line_of(event: FeedEvent) -> bytes:
+    """Return the line that says this."""
+    if event.kind == "rename":
+        return rename_line(event.ts, event.session_id, event.title)
+    return feed_line(event.kind, event.ts, event.session_id, event.segment_id)
+
+
 def header_line(ts: int, *, whole: bool) -> bytes:
     """Return the first line of a new feed."""
     return f'{{"kind":"feed","ts":{ts},"v":{FEED_VERSION},"whole":{"true" if whole else "false"}}}\n'.encode()

@@ -25,8 +25,7 @@ from session_log._feed import (
     FeedEvent,
     Gap,
     decode_feed_line,
-    feed_line,
-    rename_line,
+    line_of,
     replacing_header_line,
 )
 from session_log._feed_file import feed_path, open_feed
@@ -141,7 +140,7 @@ def _line_end(fd: int) -> int:
 
 def _replace(root: str, old: int, since: int, found: _Found) -> FeedReport:
     path, temporary = feed_path(root), f"{root}/.{os.urandom(8).hex()}.tmp"
-    rebuilt = b"".join(map(_line_of, found.events))
+    rebuilt = b"".join(map(line_of, found.events))
     identity = os.fstat(old)
     replaced = identity.st_dev, identity.st_ino
     carried_at = len(replacing_header_line(0, replaced, 0, 0, whole=False)) + len(rebuilt)
@@ -168,12 +167,6 @@ def _opened(path: str, flags: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _line_of(event: FeedEvent) -> bytes:
-    if event.kind == "rename":
-        return rename_line(event.ts, event.session_id, event.title)
-    return feed_line(event.kind, event.ts, event.session_id, event.segment_id)
 
 
 def _carry(old: int, since: int, new: int) -> int:

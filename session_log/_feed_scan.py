@@ -9,7 +9,7 @@ from session_log import _layout
 from session_log._committed import OpenFile, committed_end, read_span
 from session_log._errors import NotFound, StorageError, UnsupportedVersion
 from session_log._facts_file import scan
-from session_log._feed import FeedEvent, Gap, decode_feed_line, fact_lines, last_run_end, start_kind, ts_of
+from session_log._feed import FeedEvent, Gap, decode_feed_line, fact_lines, last_run_end, line_of, start_kind, ts_of
 from session_log._file_store import FsStore
 from session_log._store import Store
 
@@ -49,6 +49,40 @@ def scan_session(store: Store, session_id: str) -> Scanned:
         damaged = True
     events.sort(key=lambda event: event.ts)
     return Scanned(events, damaged)
+
+
+def first_line(path: str) -> bytes:
+    """Return the first line of a file, however long it is, without its newline."""
+    data = bytearray()
+    with OpenFile(path) as file, _layout.reported(path):
+        while piece := os.pread(file.fd, _STEP_BYTES, len(data)):
+            data += piece
+            if b"\n" in piece:
+                break
+    return bytes(data.partition(b"\n")[0])
+
+
+def announce_return(store: FsStore, session_id: str, folder: str, segment_id: str | None = None) -> None:
+    """Say that what is in a folder of the trash is about to be back: a feed made meanwhile does not know of it.
+
+    The newest segment, or this one, stands for all of it, until :func:`announce_again` says more.
+    """
+    if store.feed is None:
+        return
+    names = [_layout.segment_name(segment_id)] if segment_id is not None else os.listdir(folder)
+    found = [name[:36] for name in names if name[36:] == _layout.SEGMENT_SUFFIX and _layout.as_id(name[:36])]
+    if found:
+        newest = max(found)
+        store.feed.announce_start(session_id, newest, first_line(f"{folder}/{_layout.segment_name(newest)}"))
+
+
+def announce_again(store: FsStore, session_id: str, segment_id: str | None = None) -> None:
+    """Say all that a session, or a segment of it, shows."""
+    if store.feed is None:
+        return
+    for event in scan_session(store, session_id).events:
+        if segment_id in {None, event.segment_id}:
+            store.feed.write(line_of(event))
 
 
 def _of_segment(store: Store, session_id: str, segment_id: str) -> list[FeedEvent]:

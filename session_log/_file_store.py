@@ -24,6 +24,7 @@ from session_log._errors import (
     StoreUnavailable,
     UnsafePath,
 )
+from session_log._feed_file import RunEnds
 from session_log._feed_reader import sessions_in_feed
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -125,7 +126,10 @@ class FsStore(OpenFiles):
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
         if self.feed is not None:
-            self.feed.announce_start(*key, data[: data.index(b"\n")])
+            start, _, rest = data.partition(b"\n")
+            self.feed.announce_start(*key, start)
+            if rest:  # a fork by a conflict comes with what could not be appended
+                RunEnds(self.feed, *key)(rest)
         create_whole(self._path(*key), data, durable=durable)
 
     def append(

@@ -9,12 +9,24 @@ from typing import Final
 
 import msgspec
 
-from session_log import _layout
+from session_log import _layout, _trash
 from session_log._atomic import Folder
-from session_log._errors import NotFound, SegmentBusy, SessionLogError, StillReferenced
+from session_log._codec import decode_line
+from session_log._entries import SegmentStart
+from session_log._errors import (
+    CorruptSegment,
+    InvalidEntry,
+    MissingAncestor,
+    NotFound,
+    SegmentBusy,
+    SessionLogError,
+    StillReferenced,
+)
 from session_log._facts_file import facts_file
+from session_log._feed_scan import first_line
 from session_log._file_store import FsStore
 from session_log._held_file import EXCLUSIVE, UNLOCK
+from session_log._lineage import inherits
 from session_log._owner import living_owner
 from session_log.branches import Tree
 from session_log.pods import CorruptPodMetadata, FsPodStore, PodActiveSegmentRef
@@ -120,12 +132,15 @@ def refuse_running(store: FsStore, session_id: str, segments: tuple[str, ...]) -
 
     Raises:
         SegmentBusy: somebody does.
+        StoreUnavailable: the status cannot be read now.
     """
     held = holders(store, session_id, segments)
     if held:
         path, owner = held[0]
         others = f" and {len(held) - 1} more: {', '.join(path for path, _ in held[1:21])}" if len(held) > 1 else ""
         raise SegmentBusy(path + others, owner)
+    with contextlib.suppress(NotFound, CorruptSegment):  # damaged facts are for is_running to judge
+        facts_file(store, session_id).facts()
     if is_running(store, session_id):
         raise SegmentBusy(f"{store.root}/{session_id}", "a run (the status in its facts is 'running')")
 
@@ -159,11 +174,31 @@ def _is_held(path: str) -> bool:
         while True:
             try:
                 fcntl.flock(fd, EXCLUSIVE)
-                fcntl.flock(fd, UNLOCK)
-                return False
             except BlockingIOError:
                 if living_owner(path) is not None or time.monotonic() > give_up:
                     return True
+            except OSError as exc:
+                raise _layout.unavailable(path, exc) from exc
+            else:
+                with contextlib.suppress(OSError):  # closing frees it, too
+                    fcntl.flock(fd, UNLOCK)
+                return False
             time.sleep(1e-3)
     finally:
         os.close(fd)
+
+
+def refuse_orphan(store: FsStore, session_id: str, path: str) -> None:
+    """Refuse to bring back a fork by reference whose parent stays in the trash.
+
+    Raises:
+        MissingAncestor: so it would be. (Where the parent was purged, or the first line is damaged, waiting is no use.)
+    """
+    try:
+        start = decode_line(first_line(path))
+    except InvalidEntry:
+        return
+    if isinstance(start, SegmentStart) and start.forked_from is not None and inherits(start):
+        parent = start.forked_from.segment_id
+        if not store.exists(session_id, parent) and any(_trash.segment_places(str(store.root), session_id, parent)):
+            raise MissingAncestor(path, 1, 0, f"its parent {parent} is in the trash, too: bring that back first")

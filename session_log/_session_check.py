@@ -107,7 +107,8 @@ def _check_segments(checks: Checks, session_id: str, segments: list[str]) -> Non
         while waiting:
             segment_id = waiting.pop()
             references = children.pop(segment_id)
-            inherited = _check_segment(checks, session_id, segment_id, handed.pop(segment_id), references)
+            origin_of = origins[segment_id]
+            inherited = _check_segment(checks, session_id, segment_id, handed.pop(segment_id), references, origin_of)
             for reference in (found for group in references.values() for found in group):
                 child = reference.child_id
                 handed[child] = inherited.get(child) or handed_anew(child, known=False)
@@ -188,7 +189,12 @@ def _id_of(origin: SegmentOrigin) -> str | None:
 
 
 def _check_segment(
-    checks: Checks, session_id: str, segment_id: str, handed: Handed, references: dict[int, list[Reference]]
+    checks: Checks,
+    session_id: str,
+    segment_id: str,
+    handed: Handed,
+    references: dict[int, list[Reference]],
+    known: Origins,
 ) -> dict[str, Handed]:
     path = where(checks.store, session_id, segment_id)
 
@@ -211,7 +217,12 @@ def _check_segment(
         except StorageError as exc:
             checks.findings.add("unreadable", path, str(exc))
             return {}
-        break
+        detached = _detached_since(checks, session_id, segment_id, known)
+        if detached is None or again == _LOOKS - 1:
+            break
+        handed, known = handed_anew(segment_id, known=False), Origins(None, (), detached)  # it stands alone now
+        for group in references.values():
+            group[:] = [Reference(each.child_id, as_before(each.origin, detached)) for each in group]
     checks.findings.extend(findings)
     checks.segments += 1
     checks.chained_segments += check.links > 0
@@ -220,6 +231,12 @@ def _check_segment(
     if isinstance(checks.store, FsStore):
         _check_tail(checks, path, check.lines)
     return found
+
+
+def _detached_since(checks: Checks, session_id: str, segment_id: str, known: Origins) -> str | None:
+    """Return the line that stood first in a segment that was made to stand alone since its first line was read."""
+    now = _origins(checks, session_id, segment_id)
+    return now.detached if now is not None and now.detached != known.detached else None
 
 
 def _check_tail(checks: Checks, path: str, lines: int | None = None) -> None:

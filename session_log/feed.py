@@ -263,7 +263,8 @@ def watch(store: Store, *, stop: Callable[[], bool] | None = None) -> Iterator[F
     ``stop`` is asked whenever nothing new is there; the iterator ends when it says True. An event comes just before
     what it announces, which may be there a moment later, or never, if it failed. It naps between looks, from 0.5 ms up
     to 10 ms when nothing comes. When the feed is made anew, nothing is lost; if that happens twice between two steps,
-    an event may come twice.
+    an event may come twice, of run ends of one segment, titles, or archives of one session perhaps only the last, and
+    no ``delete``.
 
     Raises:
         CallerError: the store has no files.

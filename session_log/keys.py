@@ -21,7 +21,7 @@ from session_log import _layout
 from session_log._atomic import Folder
 from session_log._clock import new_segment_id, new_session_id, now_ms
 from session_log._codec import prepare
-from session_log._errors import AppendUnknown, CorruptSegment, NotFound, StoreUnavailable
+from session_log._errors import AppendUnknown, CorruptSegment, NotFound, StorageError, StoreUnavailable
 from session_log._facts import KeyTaken, SessionFacts, checked_key, first_line, line_of
 from session_log._facts_file import FACTS_NAME, created_ts, facts_file, files_of, scan
 from session_log._file_store import FsStore
@@ -216,7 +216,8 @@ def change_key(store: FsStore, session_id: str, changes: dict[str, object]) -> S
             append(store, new, session_id)
         facts = file.change(store, "set", changes, final=True)
         if old is not None and old != new:
-            with contextlib.suppress(Broken):
+            # What cannot be taken back here misleads nobody, for the facts do not have that key: the change was made.
+            with contextlib.suppress(Broken, StorageError):
                 read_index(store, old)  # an index that is not there is not begun with an entry that says nothing
                 append(store, old, None)
         return facts

@@ -197,8 +197,12 @@ def _doomed(
 
 
 def _locked(store: FsStore) -> contextlib.AbstractContextManager[object]:
-    if not os.path.isdir(store.root):
-        raise NotFound(str(store.root), "no such session")
+    try:
+        os.stat(store.root)
+    except FileNotFoundError:
+        raise NotFound(str(store.root), "no such session") from None
+    except OSError as exc:
+        raise _layout.unavailable(str(store.root), exc) from exc
     return _trash.locked(store.root, durable=store.durability != "process")
 
 

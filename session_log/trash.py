@@ -23,12 +23,12 @@ import msgspec
 
 from session_log import _layout, _trash
 from session_log._clock import now_ms
-from session_log._committed import OpenFile, blocks
-from session_log._errors import CallerError, NotFound, SegmentExists, SessionLogError
+from session_log._errors import CallerError, NotFound, SegmentExists
 from session_log._facts_file import files_of
+from session_log._feed_scan import announce_again, announce_return
 from session_log._file_store import FsStore
 from session_log._ids import parse_id
-from session_log._references import OnProgress, tell
+from session_log._references import OnProgress, refuse_orphan, tell
 from session_log._store import Store
 
 
@@ -145,7 +145,7 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
             raise NotFound(f"{root}/{name or session_id}", "it is not in the trash")
         source, folder = f"{root}/{name or names[-1]}", f"{files.root}/{session_id}"
         if not os.path.lexists(folder):
-            _announce(files, session_id, source)
+            announce_return(files, session_id, source)
         try:
             os.rename(source, folder)
         except OSError as exc:
@@ -157,21 +157,7 @@ def undelete_session(store: Store, session_id: str, *, name: str | None = None) 
         if durable:
             _layout.sync_folder(str(files.root))
             _layout.sync_folder(root)
-
-
-def _announce(store: FsStore, session_id: str, folder: str, only: str | None = None) -> None:
-    """Say in the feed that the segments of a folder of the trash, or one of them, are about to be there again."""
-    if store.feed is None:
-        return
-    for path, _ in files_in(folder):
-        segment_id = _layout.as_id(os.path.basename(path).removesuffix(_layout.SEGMENT_SUFFIX))
-        if segment_id is None or only not in (None, segment_id):
-            continue
-        with contextlib.suppress(SessionLogError):  # who cannot read it will not find it by the feed
-            with OpenFile(path) as file:
-                first = next(blocks(file, 0, os.fstat(file.fd).st_size, 1), b"")
-            if first:
-                store.feed.announce_start(session_id, segment_id, first[:-1])
+    announce_again(files, session_id)
 
 
 def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
@@ -180,6 +166,7 @@ def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
     Raises:
         NotFound: it is not in the trash, or its session is not there.
         SegmentExists: there is a segment of this id.
+        MissingAncestor: what it inherits from is in the trash, too: bring that back first.
         CallerError: the store has no files.
     """
     files, session_id, segment_id = files_of(store), parse_id(session_id), parse_id(segment_id)
@@ -191,6 +178,7 @@ def undelete_segment(store: Store, session_id: str, segment_id: str) -> None:
     durable = files.durability != "process"
     with _trash.settled(files.root, durable=durable), _trash.locked(files.root, durable=durable):
         _bring_back(files, session_id, segment_id, places[-1])
+    announce_again(files, session_id, segment_id)
 
 
 def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) -> None:
@@ -198,11 +186,12 @@ def _bring_back(files: FsStore, session_id: str, segment_id: str, place: str) ->
     with _layout.folder(folder), _layout.reported(folder):
         if files.exists(session_id, segment_id):
             raise SegmentExists(session_id, segment_id)
+        refuse_orphan(files, session_id, f"{place}/{kept}")
         for path, _ in list(files_in(place)):
             name = os.path.basename(path)
             if name not in (kept, _trash.NOTE):
                 os.rename(path, f"{folder}/{name}")
-        _announce(files, session_id, place, segment_id)
+        announce_return(files, session_id, place, segment_id)
         os.rename(f"{place}/{kept}", f"{folder}/{kept}")  # the last: what is listed has its trace
         if files.durability != "process":
             _layout.sync_folder(folder)
@@ -260,8 +249,9 @@ def _set_aside(root: str, name: str, *, durable: bool) -> None:
                 raise
         else:
             break
-    if durable:
+    if durable:  # both, before a file is removed: half of it must not be back in the trash after a power cut
         _layout.sync_folder(f"{root}/{_trash.PURGING}")
+        _layout.sync_folder(os.path.dirname(f"{root}/{name}"))
     with contextlib.suppress(OSError):  # of a segment: the folder of its session, if it was the last
         os.rmdir(os.path.dirname(f"{root}/{name}"))
 

@@ -104,7 +104,11 @@ def test_descendants_go_along_if_asked(root: Path) -> None:
 
     assert plan.err == "session-log: would move segment 0000000b1bbb, 0000000b2bbb to the trash\n"
     assert said.out == f"segment {ROOT}\nsegment {FORK}\n"
-    assert run("trash", "restore", FORK, root=root).out == f"segment {FORK}\n"
+    early = run("trash", "restore", FORK, root=root)
+    assert (early.code, early.out) == (5, "")
+    assert ROOT in early.err  # its parent comes first
+    for segment_id in (ROOT, FORK):
+        assert run("trash", "restore", segment_id, root=root).out == f"segment {segment_id}\n"
 
 
 def test_the_last_segment_of_a_session_is_refused(root: Path) -> None:

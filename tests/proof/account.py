@@ -9,6 +9,8 @@ from pathlib import Path
 
 import session_log as sl
 from oracle import Folded, folded
+from session_log.facts import read_facts
+from session_log.keys import find_key
 
 
 @dataclass
@@ -16,6 +18,7 @@ class Account:
     """Every segment by its ids with its state, every pod, blob and trace, and every byte that had to be kept.
 
     ``unnamed``: the states of new segments whose ids nobody was told. ``locked``: segments that somebody holds.
+    ``titles``: of a session, its title and status; ``keys``: the sessions that they name (None: none).
     ``torn``: by ids, bytes at the end that were never committed; ``damaged``: lines that are no entries. ``traces``:
     by ids, the labels traced; those of ``lossy`` may be missing. ``temporaries``: temporary files may be left over.
     """
@@ -31,6 +34,8 @@ class Account:
     traces: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     lossy: set[str] = field(default_factory=set)
     temporaries: bool = False
+    titles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    keys: dict[str, str | None] = field(default_factory=dict)
 
     def compare(self, root: Path) -> list[str]:
         """Return how the files below ``root`` differ from the account, as readers of their own find them."""
@@ -41,6 +46,7 @@ class Account:
                     *self._traces(store),
                     *self._pods(root),
                     *self._blobs(store),
+                    *self._known(store),
                     *self._rest(root),
                 ]
             except (sl.SessionLogError, OSError) as exc:
@@ -85,6 +91,14 @@ class Account:
                 wrong.append(f"the trace of {ids[1]} is {found}, not {labels}")
         return wrong
 
+    def _known(self, store: sl.FsStore) -> list[str]:
+        known = {session_id: read_facts(store, session_id) for session_id in self.titles}
+        titles = {session_id: (str(facts.title), facts.status) for session_id, facts in known.items()}
+        wrong = [] if titles == self.titles else [f"the facts are {titles}, not {self.titles}"]
+        owners = {key: find_key(store, key) for key in self.keys}
+        named = {key: facts.session_id if facts is not None else None for key, facts in owners.items()}
+        return wrong if named == self.keys else [*wrong, f"the keys are {named}, not {self.keys}"]
+
     def _pods(self, root: Path) -> list[str]:
         pods = sl.FsPodStore(root)
         found = {name: pods.read_by_name(name) for name in pods.list_names()}
@@ -96,7 +110,7 @@ class Account:
 
     def _rest(self, root: Path) -> list[str]:
         trash = root / "trash"
-        found = {path.name for path in trash.iterdir()} if trash.is_dir() else set()
+        found = {path.name for path in trash.iterdir() if path.name != ".lock"} if trash.is_dir() else set()
         wrong = [] if found == self.trash else [f"the trash holds {sorted(found)}, not {sorted(self.trash)}"]
         names = Counter(path.name for path in root.rglob(".*") if path.name != ".lock")
         if names and not self.temporaries:

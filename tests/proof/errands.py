@@ -7,7 +7,7 @@ from pathlib import Path
 
 import session_log as sl
 from oracle import fold, started
-from proof import before, besides, branching
+from proof import before, besides, branching, rooms_errands
 from proof.before import CALL, IDS, RESULT, START, resume, said, turn, typed
 from proof.stage import Stage, Unknown, Voice
 
@@ -130,5 +130,10 @@ ERRANDS = {
     "blobs": Errand(perform=besides.keep_blobs, prepare=before.nothing, durabilities=("process", "turn")),
     "delete": Errand(perform=besides.delete, prepare=before.everything, durabilities=("process", "turn")),
     "mend": Errand(perform=besides.mend, prepare=before.a_damaged_turn),
+    "facts": Errand(
+        perform=rooms_errands.keep_facts, prepare=rooms_errands.a_known_turn, durabilities=("process", "turn")
+    ),
+    "keys": Errand(perform=rooms_errands.keep_keys, prepare=rooms_errands.a_known_turn),
+    "stand alone": Errand(perform=rooms_errands.stand_alone, prepare=before.everything),
     "read": Errand(perform=besides.read, prepare=before.everything, durabilities=("process",)),
 }

@@ -44,6 +44,7 @@ PLACES = frozenset(ERRORS) - {"openat", "lseek", "fstat", "newfstatat", "read", 
 QUIET = (
     re.compile(r"\.owner>"),  # a note, without which others wait longer
     re.compile(r'"deleted\.json"|-[0-9a-f]{12}/\.tmp-\w+>'),  # a note, without which the time of the move counts
+    re.compile(r"/keys/[0-9a-f]\.jsonl>"),  # an entry of a key that was taken away, which misleads nobody
     re.compile(r"LOCK_UN\b"),  # closing frees the lock, too
     re.compile(r"^fsync\(.*/blobs/../\w+>"),  # a blob that is there already is written anew
 )

@@ -15,6 +15,7 @@ import msgspec
 
 import session_log as sl
 from proof.play import DURABILITIES, Durability, Play, Said
+from proof.rooms_scenarios import ROOM_SCENARIOS
 from proof.scenarios import SCENARIOS
 
 _DURABILITY: Mapping[str, Durability] = {durability: durability for durability in DURABILITIES}
@@ -30,7 +31,7 @@ def perform(name: str, durability: Durability, folder: Path, prompts: Path) -> N
     os.write(fd, os.fsencode(folder))
     play = Play(folder / "root", durability, tell)
     try:
-        SCENARIOS[name](play)
+        {**SCENARIOS, **ROOM_SCENARIOS}[name](play)
     except sl.SessionLogError:
         play.go_on()
     play.close()

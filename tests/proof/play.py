@@ -63,11 +63,24 @@ class Spared(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
+class Kept(msgspec.Struct, frozen=True, tag=True):
+    """Something beside the entries is so, or is about to be (``done`` False): ``what`` of these ids is ``text``.
+
+    ``final``: a power cut spares it where turns survive one, too.
+    """
+
+    what: str
+    ids: tuple[str, str]
+    text: str
+    done: bool = True
+    final: bool = True
+
+
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """All that was written so far counts as on the disk: the scenario proper begins."""
 
 
-Said = Entries | Traced | Pod | Blob | Deletion | Spared | Settled
+Said = Entries | Traced | Pod | Blob | Deletion | Spared | Kept | Settled
 
 
 class Play:

@@ -50,7 +50,7 @@ class Bench:
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self._lab = lab
-        self._disk = folder / "disk"
+        self.disk = folder / "disk"
         self.tallies: dict[tuple[str, Durability], Tally] = {}
 
     def try_all(self, name: str, job: Job, crashes: Crashes, kind: Kind, *, most: int, label: str = "") -> None:
@@ -64,14 +64,16 @@ class Bench:
             barest = [(state, tree) for state, tree in states if state == State(len(crashes.ops), visible=False)]
             states = barest + self._lab.random(f"{name}/{job}/{label}").sample(states, most - len(barest))
         for state, tree in states:
-            lay_out(tree, self._disk)
-            durability = None if name == DEATH else job.durability
-            demand = history.demand(history.told(state.ops_done), durability)
+            lay_out(tree, self.disk)
             tally.tried += 1
-            faults = judge(self._disk, history, demand)
+            faults = self.judge(history, history.told(state.ops_done), None if name == DEATH else job.durability)
             if faults:
                 where = f"{crashes.describe(state)}; --seed {self._lab.seed}"
                 tally.broken.append(f"{job}{label}: {'; '.join(faults)}; {where}")
+
+    def judge(self, history: History, told: int, durability: Durability | None) -> list[str]:
+        """Return what is wrong with what is laid out, if so much was said before."""
+        return judge(self.disk, history, history.demand(told, durability))
 
     def _different(self, crashes: Crashes, kind: Kind) -> list[tuple[State, Tree]]:
         """Return the states of different content; of the same, the last: it has the most to keep."""

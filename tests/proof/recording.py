@@ -229,6 +229,8 @@ class Tape:
         if place is not None:
             self._do(Leave(*place))
 
+    _on_rmdirat = _on_unlinkat
+
     def _on_renameat(self, arguments: Sequence[str], result: int) -> None:
         source, target = self._place(*arguments[:2]), self._place(*arguments[2:4])
         if source is not None and target is not None:
