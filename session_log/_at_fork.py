@@ -14,6 +14,19 @@ class Renewable(Protocol):
     def _after_fork(self) -> None: ...
 
 
+_locks: set[int] = set()
+
+
+def lock_of_parent(fd: int) -> None:
+    """Say of a descriptor, before it is locked, that a forked child must not keep that lock: as long as it lives."""
+    _locks.add(fd)
+
+
+def lock_is_gone(fd: int) -> None:
+    """Say that a descriptor is about to be closed."""
+    _locks.discard(fd)
+
+
 _alive: "weakref.WeakSet[Renewable]" = weakref.WeakSet()
 
 
@@ -25,6 +38,11 @@ def renew_after_fork(thing: Renewable) -> None:
 def _renew() -> None:
     for thing in list(_alive):
         thing._after_fork()
+    if _locks:
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        while _locks:
+            os.dup2(nothing, _locks.pop(), inheritable=False)  # (the number stays taken: somebody will close it)
+        os.close(nothing)
 
 
 os.register_at_fork(after_in_child=_renew)

@@ -31,6 +31,10 @@ class Chain:
         self._known: tuple[_Known, ...] = ()
         self._known = ((head.segment_id, head.byte_offset, self._stretch(head, last_line + b"\n")),)
 
+    def forget(self) -> None:
+        """Look at what is on file next time: others may have written up to the very place where this would have."""
+        self._known = ()
+
     def linked(self, head: Head, tail: bytes, data: bytes, entries: Sequence[LogEntry]) -> bytes:
         """Return the lines of an append behind ``head`` with their links; ``tail`` is what a writer knows of before it.
 

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from session_log import _layout, _repair
+from session_log._at_fork import lock_is_gone, lock_of_parent
 from session_log._clock import now_ms
 from session_log._committed import read_span
 from session_log._errors import StoreUnavailable
@@ -70,7 +71,7 @@ def rebuild(store: FsStore, progress: Progress | None) -> FeedReport:
             found.add_announced(old, since)
             return _replace(root, old, since, found)
         finally:
-            os.close(old)  # which frees the lock
+            _unlocked(old)
 
 
 class _Found:
@@ -118,6 +119,7 @@ def _locked(root: str) -> int:
     """Return a descriptor of the feed, under a lock that keeps other rebuilders, and nobody else, out."""
     while True:
         fd = open_feed(root)
+        lock_of_parent(fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             found = os.fstat(fd)
@@ -126,9 +128,14 @@ def _locked(root: str) -> int:
                 if (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino):
                     return fd
         except BaseException:
-            os.close(fd)
+            _unlocked(fd)
             raise
-        os.close(fd)
+        _unlocked(fd)
+
+
+def _unlocked(fd: int) -> None:
+    lock_is_gone(fd)
+    os.close(fd)  # which frees the lock
 
 
 def _line_end(fd: int) -> int:
@@ -148,6 +155,7 @@ def _replace(root: str, old: int, since: int, found: _Found) -> FeedReport:
     try:
         with _opened(temporary, _CREATED) as fd, _opened(temporary, os.O_WRONLY | os.O_APPEND) as end:
             # From its first moment at the path it is locked: the next rebuilder waits until all is carried over.
+            lock_of_parent(fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
             _repair.write_all(fd, head(whole=False) + rebuilt)
             os.fsync(fd)
@@ -166,7 +174,7 @@ def _opened(path: str, flags: int) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        _unlocked(fd)
 
 
 def _line_of(event: FeedEvent) -> bytes:

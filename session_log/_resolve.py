@@ -13,9 +13,9 @@ from session_log._inputs import PasteInput, TextInput
 from session_log._items import Attachment, Item, Message, Text, ToolResult
 from session_log._lineage import lineage
 from session_log._reader import where
-from session_log._spill import ATTACHMENT_TEXT
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import Store
+from session_log._unspilled import ATTACHMENT_TEXT
 
 T = TypeVar("T")
 _HASH = re.compile(rb"[0-9A-Fa-f]{64}")

@@ -6,7 +6,6 @@ one would be a wrong image. Only what is text for the model is spilled: the argu
 reasoning block is signed, and a payload is not ours; none of them can be shortened.
 """
 
-import base64
 import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -20,14 +19,11 @@ from session_log._errors import AppendUnknown, CallerError, StoreUnavailable
 from session_log._inputs import PasteInput, TextInput
 from session_log._items import Attachment, Message, Text, ToolResult
 from session_log._system_items import FileAttachment
+from session_log._unspilled import ATTACHMENT, ATTACHMENT_TEXT, MIN_INLINE_BYTES, decoded
 
 T = TypeVar("T")
-MIN_INLINE_BYTES: Final = 1024
-"""The least that can be asked to stay in a line: below, what takes the place of a text could be longer than it."""
 MAX_END_BYTES: Final = 2048
 """How much of either end of a text stays, at most; and never more than a quarter of what may stay inline."""
-ATTACHMENT, ATTACHMENT_TEXT = "attachment", "attachment_text"
-"""The kinds of an attachment's blob: what its base64 says, or, of a base64 that is not canonical, its letters."""
 
 
 def spilling(put: Callable[[bytes], BlobRef], max_inline_bytes: int) -> "Spill":
@@ -127,13 +123,8 @@ class Spill:
 
 def _content_of(data: str) -> tuple[bytes, str]:
     """Return what an attachment's blob holds, and its kind."""
-    try:
-        content = base64.b64decode(data, validate=True)
-    except ValueError:
-        content = b""
-    if base64.b64encode(content).decode() == data:
-        return content, ATTACHMENT
-    return scrub(data).encode(), ATTACHMENT_TEXT
+    content = decoded(data)
+    return (scrub(data).encode(), ATTACHMENT_TEXT) if content is None else (content, ATTACHMENT)
 
 
 def _same(before: Any, after: list[Any]) -> Any:

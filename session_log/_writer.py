@@ -236,6 +236,7 @@ class SegmentWriter(QuickRecorder):
                 return self._position[0]
             finally:
                 self._on_conflict = policy
+            self._note()
             self._forget()
             return length
 
