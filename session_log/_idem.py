@@ -3,8 +3,8 @@
 1. The key of an append is the extra key ``"idem"`` of its first line. We write it last, before the marks of framing:
    ``...,"idem":"k","batch":3}``. (So a store that marks batches need not know of it; without the marks it is kept.)
 2. The content of an append is what its lines say, without the key, the marks, and what their place in the log decides:
-   ``ts``, ``turn_count`` of a ``turn_end``, ``chain`` of what ends a turn or run. White space and the order of keys say nothing;
-   nor does whether a long text stands in the line or in a blob.
+   ``ts``, ``turn_count`` of a ``turn_end``, ``chain`` of what ends a turn or run. White space and the order of keys say
+   nothing; nor does whether a long text stands in the line or in a blob.
 3. A key counts while the whole append does. Once any line of it is rolled back, or behind the cut of a fork, the key is
    free; a redo takes it again.
 """

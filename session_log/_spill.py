@@ -62,6 +62,15 @@ class Spill:
                 return _with(entry, item=self._field(item, "body", "body_blob", "file"))
         return entry
 
+    def value(self, value: Any) -> Any:
+        """Return an item, a part of a message, an input segment or an attached file short; see :meth:`__call__`."""
+        match value:
+            case Text():
+                return self._part(value)
+            case FileAttachment():
+                return self._field(value, "body", "body_blob", "file")
+        return self._input(self._item(value))
+
     def _item(self, item: Any) -> Any:
         match item:
             case ToolResult(attachments=tuple() | list() as attachments):
