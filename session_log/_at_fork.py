@@ -14,17 +14,11 @@ class Renewable(Protocol):
     def _after_fork(self) -> None: ...
 
 
-_locks: set[int] = set()
+parent_locks: set[int] = set()
+"""Descriptors that are locked, or about to be: a forked child must not keep these locks for as long as it lives.
 
-
-def lock_of_parent(fd: int) -> None:
-    """Say of a descriptor, before it is locked, that a forked child must not keep that lock: as long as it lives."""
-    _locks.add(fd)
-
-
-def lock_is_gone(fd: int) -> None:
-    """Say that a descriptor is about to be closed."""
-    _locks.discard(fd)
+Whoever closes one takes it out just before, in line: an interrupt may come at the entry of any function.
+"""
 
 
 _alive: "weakref.WeakSet[Renewable]" = weakref.WeakSet()
@@ -38,10 +32,10 @@ def renew_after_fork(thing: Renewable) -> None:
 def _renew() -> None:
     for thing in list(_alive):
         thing._after_fork()
-    if _locks:
+    if parent_locks:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        while _locks:
-            os.dup2(nothing, _locks.pop(), inheritable=False)  # (the number stays taken: somebody will close it)
+        while parent_locks:
+            os.dup2(nothing, parent_locks.pop(), inheritable=False)  # (the number stays taken: somebody will close it)
         os.close(nothing)
 
 

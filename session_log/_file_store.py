@@ -24,6 +24,7 @@ from session_log._errors import (
     StoreUnavailable,
     UnsafePath,
 )
+from session_log._feed_file import RunEnds
 from session_log._feed_reader import sessions_in_feed
 from session_log._frame import (
     MAX_BATCH_BYTES,
@@ -125,7 +126,9 @@ class FsStore(OpenFiles):
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
         if self.feed is not None:
-            self.feed.announce_start(*key, data[: data.index(b"\n")])
+            start, _, behind = data.partition(b"\n")
+            self.feed.announce_start(*key, start)
+            RunEnds(self.feed, *key)(behind)  # a writer's fork has from the beginning what it was about to append
         create_whole(self._path(*key), data, durable=durable)
 
     def append(
