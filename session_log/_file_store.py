@@ -126,9 +126,10 @@ class FsStore(OpenFiles):
                 _layout.sync_folder(self._root)  # once a store: whoever made the folder may have died before that
             self._synced.add(folder)
         if self.feed is not None:
-            start, _, behind = data.partition(b"\n")
-            self.feed.announce_start(*key, start)
-            RunEnds(self.feed, *key)(behind)  # a writer's fork has from the beginning what it was about to append
+            start = data.index(b"\n")
+            self.feed.announce_start(*key, data[:start])
+            if data[start:] != b"\n":  # a writer's fork has from the beginning what it was about to append
+                RunEnds(self.feed, *key)(data[start + 1 :])
         create_whole(self._path(*key), data, durable=durable)
 
     def append(
