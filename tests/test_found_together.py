@@ -22,8 +22,7 @@ from session_log.lifecycle import detach_segment
 from session_log.redaction import redacted, seen_whole
 from session_log.verify import verify
 
-LONG = "SECRET " + "ä" * 3000
-HIDDEN = "ä" * 1500 + " SECRET " + "ä" * 1500
+LONG, HIDDEN = "SECRET " + "ä" * 3000, "ä" * 1500 + " SECRET " + "ä" * 1500
 
 
 def hide(text: str) -> str:
