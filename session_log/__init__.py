@@ -137,7 +137,6 @@ from session_log._session import (
     restore,
     restore_by_segment,
 )
-from session_log._spill import MIN_INLINE_BYTES
 from session_log._state import Damage, ExtensionRecord, Head, RestoredState, SegmentStartState
 from session_log._store import Capabilities, Store
 from session_log._system_items import (
@@ -161,6 +160,7 @@ from session_log._system_items import (
 )
 from session_log._trace import TraceEntry
 from session_log._tree import MAX_FORK_DEPTH
+from session_log._unspilled import MIN_INLINE_BYTES
 from session_log._writer import SegmentWriter, close_interrupted
 from session_log.pods import (
     MAX_NAME_BYTES,

@@ -14,6 +14,13 @@ class Renewable(Protocol):
     def _after_fork(self) -> None: ...
 
 
+parent_locks: set[int] = set()
+"""Descriptors that are locked, or about to be: a forked child must not keep these locks for as long as it lives.
+
+Whoever closes one takes it out just before, in line: an interrupt may come at the entry of any function.
+"""
+
+
 _alive: "weakref.WeakSet[Renewable]" = weakref.WeakSet()
 
 
@@ -25,6 +32,11 @@ def renew_after_fork(thing: Renewable) -> None:
 def _renew() -> None:
     for thing in list(_alive):
         thing._after_fork()
+    if parent_locks:
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        while parent_locks:
+            os.dup2(nothing, parent_locks.pop(), inheritable=False)  # (the number stays taken: somebody will close it)
+        os.close(nothing)
 
 
 os.register_at_fork(after_in_child=_renew)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from session_log._at_fork import parent_locks
 from session_log._errors import AppendUnknown, SessionLogError
 from session_log._folder_lock import folder_lock
 from session_log._layout import CANNOT_SYNC_FOLDERS, sync_above
@@ -115,7 +116,10 @@ class Folder:
         """Close the descriptor. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            try:
+                parent_locks.discard(fd)
+            finally:
+                os.close(fd)
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0 and os.close is not None:  # (None: the interpreter is almost gone)
@@ -249,11 +253,13 @@ class Folder:
             StoreUnavailable: it cannot be locked.
         """
         with reported(self.path):
+            parent_locks.add(self._fd)
             fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def claim(self) -> bool:
         """Keep everybody who shares this folder out until it is closed; False if somebody is in."""
         with reported(self.path):
+            parent_locks.add(self._fd)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -7,7 +7,8 @@ from session_log._backwards import lines_back
 from session_log._chain import ROOT, Stretch, add_links, link_of
 from session_log._codec import decode_line, encode_struct
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, SegmentStart, TurnEnd
-from session_log._lineage import Span, inherits, lineage
+from session_log._errors import BrokenLineage
+from session_log._lineage import Restored, Span, in_steady_lineage, inherits, restore_span
 from session_log._reader import raw_blocks
 from session_log._state import Head
 from session_log._store import Store
@@ -30,6 +31,10 @@ class Chain:
         self._store = store
         self._known: tuple[_Known, ...] = ()
         self._known = ((head.segment_id, head.byte_offset, self._stretch(head, last_line + b"\n")),)
+
+    def forget(self) -> None:
+        """Look at what is on file next time: others may have written up to the very place where this would have."""
+        self._known = ()
 
     def linked(self, head: Head, tail: bytes, data: bytes, entries: Sequence[LogEntry]) -> bytes:
         """Return the lines of an append behind ``head`` with their links; ``tail`` is what a writer knows of before it.
@@ -68,6 +73,22 @@ class Chain:
         return _read_back(self._store, head)
 
 
+def restored_with_chain(store: Store, session_id: str, segment_id: str) -> tuple[Restored, Chain]:
+    """Restore a segment for a writer that goes on with its chain.
+
+    Raises:
+        NotFound, CorruptSegment, BrokenLineage, UnsupportedVersion: as :func:`session_log.restore`.
+    """
+    restored = restore_span(store, session_id, segment_id)
+    try:
+        return restored, Chain(store, restored.head, restored.last_line)
+    except BrokenLineage:  # was it detached in between? then it ends at another byte
+        again = restore_span(store, session_id, segment_id)
+        if again.head == restored.head:
+            raise
+        return again, Chain(store, again.head, again.last_line)
+
+
 def _add_links(stretch: Stretch, data: bytes, entries: Sequence[LogEntry]) -> tuple[bytes, Stretch]:
     if any(isinstance(entry, TurnEnd) and entry.chain is not None for entry in entries):
         lines = data.split(b"\n")
@@ -81,10 +102,15 @@ def _add_links(stretch: Stretch, data: bytes, entries: Sequence[LogEntry]) -> tu
 
 def _read_back(store: Store, head: Head) -> Stretch:
     """Find the last link before ``head``, from the end, and hash what is behind it; nothing is kept of either."""
-    spans = lineage(store, head.session_id, head.segment_id, head.entries)
+    return in_steady_lineage(
+        store, head.session_id, head.segment_id, head.entries, lambda spans: _hashed(store, head, spans)
+    )
+
+
+def _hashed(store: Store, head: Head, inherited: Sequence[Span]) -> Stretch:
     # (a reference to itself, as it were: so the end of what is wanted need not be found by counting)
     itself = SegmentOrigin(head.segment_id, 0, head.entries, head.byte_offset)
-    spans[-1] = Span(head.segment_id, head.entries, itself)
+    spans = [*inherited[:-1], Span(head.segment_id, head.entries, itself)]
     link, wanted = None, []
     for span in reversed(spans):
         start, offset = 0, 0

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from session_log import _layout, _repair
+from session_log._at_fork import parent_locks
 from session_log._clock import now_ms
 from session_log._committed import read_span
 from session_log._errors import StoreUnavailable
@@ -69,7 +70,10 @@ def rebuild(store: FsStore, progress: Progress | None) -> FeedReport:
             found.add_announced(old, since)
             return _replace(root, old, since, found)
         finally:
-            os.close(old)  # which frees the lock
+            try:
+                parent_locks.discard(old)
+            finally:
+                os.close(old)  # which frees the lock
 
 
 class _Found:
@@ -118,17 +122,23 @@ def _locked(root: str) -> int:
     """Return a descriptor of the feed, under a lock that keeps other rebuilders, and nobody else, out."""
     while True:
         fd = open_feed(root)
+        kept = False
         try:
+            parent_locks.add(fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
             found = os.fstat(fd)
             with contextlib.suppress(FileNotFoundError):
                 named = os.lstat(feed_path(root))
-                if (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino):
-                    return fd
+                kept = (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)
+            if kept:
+                return fd
         except BaseException:
-            os.close(fd)
+            kept = False
             raise
-        os.close(fd)
+        finally:
+            if not kept:
+                parent_locks.discard(fd)
+                os.close(fd)
 
 
 def _line_end(fd: int) -> int:
@@ -148,6 +158,7 @@ def _replace(root: str, old: int, since: int, found: _Found) -> FeedReport:
     try:
         with _opened(temporary, _CREATED) as fd, _opened(temporary, os.O_WRONLY | os.O_APPEND) as end:
             # From its first moment at the path it is locked: the next rebuilder waits until all is carried over.
+            parent_locks.add(fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
             _repair.write_all(fd, head(whole=False) + rebuilt)
             os.fsync(fd)
@@ -166,7 +177,10 @@ def _opened(path: str, flags: int) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        try:
+            parent_locks.discard(fd)
+        finally:
+            os.close(fd)
 
 
 def _carry(old: int, since: int, new: int) -> int:

@@ -13,7 +13,7 @@ from session_log._frame import MAX_LINE_BYTES, newlines
 from session_log._idem import keys_among
 from session_log._ids import parse_id
 from session_log._inline import Inlined
-from session_log._lineage import Restored, Span, last_line_of, lineage, restore_span, span_blocks
+from session_log._lineage import Restored, Span, in_steady_lineage, last_line_of, lineage, restore_span, span_blocks
 from session_log._reader import read_blocks, where
 from session_log._remembered import Remembered
 from session_log._rollback import BadRollback, effective_order
@@ -242,10 +242,14 @@ def _line_at(store: Store, session_id: str, segment_id: str, entries: int, cuts:
 def inlined(store: Store, session_id: str, segment_id: str, entries: int | None) -> tuple[Inlined, Restored]:
     """Return a segment's history and the rest as raw JSON, with the state they fold to."""
     restored = restore_span(store, session_id, segment_id, entries)
-    gathered = Inlined()
-    for span in lineage(store, session_id, segment_id, entries):
-        _gather(gathered, store, session_id, span)
-    return gathered, restored
+
+    def gather(spans: list[Span]) -> Inlined:
+        gathered = Inlined()
+        for span in spans:
+            _gather(gathered, store, session_id, span)
+        return gathered
+
+    return in_steady_lineage(store, session_id, segment_id, entries, gather), restored
 
 
 def _gather(gathered: Inlined, store: Store, session_id: str, span: Span) -> None:

@@ -3,7 +3,8 @@
 1. The key of an append is the extra key ``"idem"`` of its first line. We write it last, before the marks of framing:
    ``...,"idem":"k","batch":3}``. (So a store that marks batches need not know of it; without the marks it is kept.)
 2. The content of an append is what its lines say, without the key, the marks, and what their place in the log decides:
-   ``ts``, and ``turn_count`` and ``chain`` of a ``turn_end``. White space and the order of keys say nothing.
+   ``ts``, ``turn_count`` of a ``turn_end``, ``chain`` of what ends a turn or run. White space and the order of keys say
+   nothing; nor does whether a long text stands in the line or in a blob.
 3. A key counts while the whole append does. Once any line of it is rolled back, or behind the cut of a fork, the key is
    free; a redo takes it again.
 """
@@ -21,12 +22,16 @@ from session_log._errors import InvalidEntry
 from session_log._frame import MAX_TOKEN_BYTES, is_token, marks_of, newlines
 from session_log._payload import from_raw
 from session_log._rollback import BadRollback, rollback_target
+from session_log._unspilled import without_spilling
 
 MAX_CARRIED_KEYS: Final = 4096
 """The keys that a copy or compaction carries, the newest: half a megabyte of its first line at most."""
 
 _OF_THE_PLACE: Final = ("ts", "idem", "batch", "token")
 _OF_THE_TURN: Final = ("turn_count", "chain")
+_OF_THE_RUN: Final = ("chain",)
+_OF_THE_END: Final = {"turn_end": _OF_THE_TURN, "run_completed": _OF_THE_RUN, "run_errored": _OF_THE_RUN}
+"""What a writer with an integrity chain, or the turns before it, put into the lines that end something."""
 _KEY_MARK, _ROLLBACK_MARK = b'"idem"', b"session_log.rollback"
 _AT_THE_END = re.compile(
     rb',"idem":"([\x20\x21\x23-\x5b\x5d-\x7e]{1,%d})"(?:,"batch":\d{1,9})?(?:,"token":"[^"\\]*")?\}\Z' % MAX_TOKEN_BYTES
@@ -106,11 +111,15 @@ def content_of(lines: Sequence[bytes]) -> str:
 def _content(line: bytes) -> bytes:
     try:
         said: Any = from_raw(line)
-        kept = {name: value for name, value in said.items() if name not in _OF_THE_PLACE}
-        if kept.get("kind") == "turn_end":
-            kept = {name: value for name, value in kept.items() if name not in _OF_THE_TURN}
-        return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, AttributeError, RecursionError):  # damaged since: it is equal to nothing that is appended now
+        left_out = (*_OF_THE_PLACE, *_OF_THE_END.get(said.get("kind"), ()))
+        kept = {name: value for name, value in said.items() if name not in left_out}
+        return json.dumps(without_spilling(kept), sort_keys=True, separators=(",", ":")).encode()
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ):  # damaged since: it is equal to nothing that is appended now
         return line
 
 

@@ -3,14 +3,23 @@
 import gc
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 
 from session_log._codec import clock_time, decode_line
 from session_log._entries import LogEntry, PodScope, SegmentOrigin, SegmentStart
-from session_log._errors import BrokenLineage, CorruptSegment, InvalidEntry, InvalidId, MissingAncestor, NotFound
+from session_log._errors import (
+    BrokenLineage,
+    CorruptSegment,
+    InvalidEntry,
+    InvalidId,
+    MissingAncestor,
+    NotFound,
+    SessionLogError,
+)
 from session_log._fold import Fold
 from session_log._ids import parse_id
 from session_log._reader import Block, read_blocks, read_start, report, where
@@ -18,6 +27,8 @@ from session_log._rollback import BadRollback, RolledBack, effective_order
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import BlockReader, Store
 from session_log._tree import MAX_FORK_DEPTH, check_reference, tail_hash
+
+T = TypeVar("T")
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -85,6 +96,24 @@ def lineage(
         spans.append(Span(parent, origin.entries, origin))
     spans.reverse()
     return spans
+
+
+def in_steady_lineage(
+    store: Store, session_id: str, segment_id: str, entries: int | None, act: Callable[[list[Span]], T]
+) -> T:
+    """Return what ``act`` makes of the spans of a segment; anew, if one was detached meanwhile: its bytes moved."""
+    before: list[Span] | None = None
+    while True:
+        spans = lineage(store, session_id, segment_id, entries)
+        try:
+            made = act(spans)
+        except SessionLogError:
+            if spans == before:
+                raise
+        else:
+            if lineage(store, session_id, segment_id, entries) == spans:
+                return made
+        before = spans
 
 
 def as_before(origin: SegmentOrigin, first_line: str) -> SegmentOrigin:

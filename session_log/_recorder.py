@@ -15,7 +15,7 @@ from session_log._at_fork import renew_after_fork
 from session_log._batches import Batches
 from session_log._chained import Chain
 from session_log._check import PLAIN
-from session_log._codec import encode_struct, prepare
+from session_log._codec import clock_time, encode_struct, prepare
 from session_log._entries import LogEntry, RunCompleted, RunErrored, SegmentOrigin, TurnEnd, UnknownEntry
 from session_log._errors import (
     AppendUnknown,
@@ -288,7 +288,8 @@ class Recorder(Recorded):
         linked = None
         if self._chain is not None:
             linked = partial(self._chain.linked_in_fork, self._here(), self._tail, data=data, entries=entries)
-        ts, prompt, config = self._last_ts(), fold.system_prompt, fold.config
+        began = clock_time(entries[0]) if entries else 0  # it begins when it is made, not when this wrote last
+        ts, prompt, config = max(self._last_ts(), began), fold.system_prompt, fold.config
         made = create_child(
             self._store, self._session_id, origin, prompt, config, data, ts, shape=self._shape, linked=linked
         )
@@ -308,6 +309,8 @@ class Recorder(Recorded):
     def _go_on_in(self, segment_id: str, *, depth: int, restored: Restored | None = None) -> None:
         """Leave the segment for another one of the session. Interrupted, it is done again before anything else."""
         self._guarded, self._moving = True, (segment_id, depth)
+        if self._chain is not None:
+            self._chain.forget()
         if restored is None:
             restored = restore_span(self._store, self._session_id, segment_id)
         self._appender.close()

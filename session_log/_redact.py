@@ -25,6 +25,8 @@ from session_log._trace import TraceEntry
 T = TypeVar("T")
 Redact: TypeAlias = Callable[[str], str]
 """From a text to what of it may be on file. It may have a method ``member(key, text)``, for the members of objects."""
+Whole: TypeAlias = Callable[[Any, Callable[[Any], Any]], Any]
+"""From a value that refers to blobs, and what redacts one that does not, to the value that is to be on file."""
 Decision: TypeAlias = Literal["kept", "text", "json", "payload", "within", "raw"]
 """``json``: a text that is JSON, if it is; ``payload``: any JSON value; ``within``: structs; ``raw``: JSON of ours."""
 
@@ -94,6 +96,14 @@ DECISIONS: Final[dict[type[Any], dict[str, Decision]]] = {
     TraceEntry: _fields(kept="ts turn llm_call kind", text="label", payload="event data"),
 }
 """The decision for every field of everything that a segment or a trace holds."""
+IN_BLOBS: Final[dict[type[Any], tuple[str, str]]] = {
+    m.Text: ("text", "text_blobs"),
+    m.ToolResult: ("content", "content_blob"),
+    i.TextInput: ("content", "content_blob"),
+    i.PasteInput: ("content", "content_blob"),
+    s.FileAttachment: ("body", "body_blob"),
+}
+"""The texts that may be in a blob, whole, and what refers to it."""
 LATER_KEPT: Final = frozenset(
     ("kind", "call_id", "encrypted_content", "signature", "role", "name", "mime_type", "idem")
 )
@@ -105,10 +115,11 @@ _REFERENCE: Final = re.compile(r"[0-9a-f]{64}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){
 class Redaction:
     """A stage of a writer: shows the texts of what it is given to a hook. Safe for threads."""
 
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Redact, whole: Whole | None = None) -> None:
         if not callable(redact):
             raise CallerError(f"redact={redact!r:.80}: is no function from text to text")
         self._redact = redact
+        self._whole = whole
 
     def __call__(self, value: T) -> T:
         """Return an entry (of a segment, or a trace) of which the hook has seen every text.
@@ -117,7 +128,7 @@ class Redaction:
             RedactionFailed: the hook raised, returned no text, or recorded into its own writer.
         """
         self._refuse_to_nest()
-        return redacted(value, self._redact)
+        return redacted(value, self._redact, self._whole)
 
     def _refuse_to_nest(self) -> None:
         # Frames, and not a flag: nothing an interrupt could leave behind.
@@ -131,19 +142,31 @@ class Redaction:
 _CALL: Final = Redaction.__call__.__code__
 
 
-def redacted(value: T, redact: Redact) -> T:
+def redacted(value: T, redact: Redact, whole: Whole | None = None) -> T:
     """Return an entry, item or trace entry whose texts went through ``redact``; payloads become raw JSON.
+
+    Of a text that is in a blob ``redact`` sees what ``whole`` gets of it; without that, what stands in the line, and if
+    it changes that, the reference goes.
 
     Raises:
         RedactionFailed: ``redact`` raised, or returned no text. InvalidEntry: a payload is no JSON value.
     """
-    found: T = _Walk(redact).within(value, "$")
+    found: T = _Walk(redact, whole).within(value, "$")
     return found
 
 
+def unreferenced(before: T, after: T) -> T:
+    """Return a redacted value that refers to the blob of its text only if that text is as before."""
+    text, reference = IN_BLOBS[type(before)]
+    if getattr(after, text) == getattr(before, text):
+        return after
+    return _replace(after, {reference: () if isinstance(before, m.Text) else None})  # type: ignore[no-any-return]
+
+
 class _Walk:
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Redact, whole: Whole | None) -> None:
         self._redact = redact
+        self._whole = whole or (lambda value, seen: unreferenced(value, seen(value)))
         self._member: Callable[[str, str], str] | None = getattr(redact, "member", None)
 
     def within(self, value: Any, path: str) -> Any:
@@ -153,6 +176,11 @@ class _Walk:
         decisions = DECISIONS.get(type(value))
         if decisions is None:
             return value
+        if type(value) in IN_BLOBS and getattr(value, IN_BLOBS[type(value)][1]):
+            return self._whole(value, lambda found: self._struct(found, decisions, path))
+        return self._struct(value, decisions, path)
+
+    def _struct(self, value: Any, decisions: dict[str, Decision], path: str) -> Any:
         changes = {}
         for name, decision in decisions.items():
             if decision == "kept":

@@ -13,9 +13,10 @@ from session_log._inputs import PasteInput, TextInput
 from session_log._items import Attachment, Item, Message, Text, ToolResult
 from session_log._lineage import lineage
 from session_log._reader import where
-from session_log._spill import ATTACHMENT_TEXT
 from session_log._state import Damage, Head, RestoredState
 from session_log._store import Store
+from session_log._system_items import FileAttachment
+from session_log._unspilled import ATTACHMENT_TEXT
 
 T = TypeVar("T")
 _HASH = re.compile(rb"[0-9A-Fa-f]{64}")
@@ -49,6 +50,17 @@ def resolve_items(store: Store, items: Iterable[Item]) -> tuple[Item, ...]:
         StoreUnavailable: the store cannot be read.
     """
     return _Resolver(store, None, None).items(items, "items")
+
+
+def resolve_value(store: Store, value: T) -> T:
+    """Return an item, a part of one, an input segment or an attached file as it was handed to the writer.
+
+    Raises:
+        UnresolvedBlob: a blob is missing or damaged.
+        StoreUnavailable: the store cannot be read.
+    """
+    found: T = _Resolver(store, None, None).value(value)
+    return found
 
 
 def resolve_entry(store: Store, entry: LogEntry) -> LogEntry:
@@ -97,6 +109,11 @@ class _Resolver:
             parts = [self._part(part, f"{place}.content[{at}]") for at, part in enumerate(item.content)]
             return msgspec.structs.replace(item, content=tuple(parts)) if parts != list(item.content) else item
         return item
+
+    def value(self, value: Any) -> Any:
+        if type(value) is FileAttachment:
+            return self._field(value, "body", "file")
+        return self.segment(self._part(self._item(value, "item"), "part"), "segment")
 
     def segment(self, segment: T, place: str) -> T:
         """Return a segment of an input with its text back in its place."""

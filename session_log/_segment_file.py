@@ -121,8 +121,6 @@ class SegmentFile(HeldFile):
         fd = self.fd
         if fd < 0:
             fd = self._open()
-        if final and self.announce is not None:
-            self.announce(data)
         held = self.held
         try:
             if not held:
@@ -137,6 +135,8 @@ class SegmentFile(HeldFile):
                 before = entries, size = self.position
             if expected is not None and expected != entries:
                 raise HeadMoved(self.path, expected, entries)
+            if final and self.announce is not None:
+                self.announce(data)  # not before: what is refused here goes elsewhere, or nowhere
             try:
                 written = _write(fd, data)
                 if written != len(data):

@@ -19,14 +19,11 @@ from session_log._errors import AppendUnknown, CallerError, StoreUnavailable
 from session_log._inputs import PasteInput, TextInput
 from session_log._items import Attachment, Message, Text, ToolResult
 from session_log._system_items import FileAttachment
+from session_log._unspilled import ATTACHMENT, ATTACHMENT_TEXT, MIN_INLINE_BYTES, decoded
 
 T = TypeVar("T")
-MIN_INLINE_BYTES: Final = 1024
-"""The least that can be asked to stay in a line: below, what takes the place of a text could be longer than it."""
 MAX_END_BYTES: Final = 2048
 """How much of either end of a text stays, at most; and never more than a quarter of what may stay inline."""
-ATTACHMENT, ATTACHMENT_TEXT = "attachment", "attachment_text"
-"""The kinds of an attachment's blob: what its base64 says, or, of a base64 that is not canonical, its letters."""
 
 
 def spilling(put: Callable[[bytes], BlobRef], max_inline_bytes: int) -> "Spill":
@@ -64,6 +61,15 @@ class Spill:
             case SystemItemEntry(item=FileAttachment(body_blob=None) as item):
                 return _with(entry, item=self._field(item, "body", "body_blob", "file"))
         return entry
+
+    def value(self, value: Any) -> Any:
+        """Return an item, a part of a message, an input segment or an attached file short; see :meth:`__call__`."""
+        match value:
+            case Text():
+                return self._part(value)
+            case FileAttachment():
+                return self._field(value, "body", "body_blob", "file")
+        return self._input(self._item(value))
 
     def _item(self, item: Any) -> Any:
         match item:
@@ -126,15 +132,8 @@ class Spill:
 
 def _content_of(data: str) -> tuple[bytes, str]:
     """Return what an attachment's blob holds, and its kind."""
-    import base64  # here, because most sessions have no attachments
-
-    try:
-        content = base64.b64decode(data, validate=True)
-    except ValueError:
-        content = b""
-    if base64.b64encode(content).decode() == data:
-        return content, ATTACHMENT
-    return scrub(data).encode(), ATTACHMENT_TEXT
+    content = decoded(data)
+    return (scrub(data).encode(), ATTACHMENT_TEXT) if content is None else (content, ATTACHMENT)
 
 
 def _same(before: Any, after: list[Any]) -> Any:

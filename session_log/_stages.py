@@ -20,13 +20,16 @@ def stages_of(
     """
     if redact is None and max_inline_bytes is None:
         return None, None
+    from session_log._spill import spilling
+    from session_log._unspilled import MIN_INLINE_BYTES
+
     redaction, spill = None, None
+    if max_inline_bytes is not None:
+        spill = spilling(store.put_blob, max_inline_bytes)
     if redact is not None:
         from session_log._redact import Redaction as Stage
+        from session_log._whole_texts import seen_whole
 
-        redaction = Stage(redact)
-    if max_inline_bytes is not None:
-        from session_log._spill import spilling
-
-        spill = spilling(store.put_blob, max_inline_bytes)
+        shorten = spill or spilling(store.put_blob, MIN_INLINE_BYTES)  # what was in a blob goes into one
+        redaction = Stage(redact, seen_whole(store, shorten.value))
     return redaction, in_turn(redaction, spill)  # redaction first, so that no other stage sees the text

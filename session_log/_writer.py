@@ -11,7 +11,7 @@ from session_log import _entries as e
 from session_log import _recording as make
 from session_log import _session as verbs
 from session_log._batch import Batch
-from session_log._chained import Chain
+from session_log._chained import Chain, restored_with_chain
 from session_log._clock import now_ms
 from session_log._codec import prepare
 from session_log._entries import LogEntry
@@ -104,9 +104,12 @@ class SegmentWriter(QuickRecorder):
         check_policy(on_conflict)
         redaction, shape = stages_of(store, redact, max_inline_bytes)
         session_id, segment_id = parse_id(session_id), parse_id(segment_id)
-        restored = restore_span(store, session_id, segment_id)
+        links: Chain | None = None
+        if chain:
+            restored, links = restored_with_chain(store, session_id, segment_id)
+        else:
+            restored = restore_span(store, session_id, segment_id)
         depth = len(lineage(store, session_id, segment_id))
-        links = Chain(store, restored.head, restored.last_line) if chain else None
         writer = cls(
             store, restored, on_conflict=on_conflict, exclusive=exclusive, depth=depth, shape=shape, chain=links
         )
@@ -236,6 +239,7 @@ class SegmentWriter(QuickRecorder):
                 return self._position[0]
             finally:
                 self._on_conflict = policy
+            self._note()
             self._forget()
             return length
 

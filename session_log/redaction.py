@@ -29,8 +29,9 @@ from typing import Final
 from session_log._errors import CallerError, RedactionFailed
 from session_log._redact import Redact, redacted
 from session_log._secret_patterns import PATTERNS, SECRET_NAME, compiled, is_placeholder, secret_group
+from session_log._whole_texts import seen_whole
 
-__all__ = ["Redact", "RedactionFailed", "Redactor", "redact_secrets", "redacted"]
+__all__ = ["Redact", "RedactionFailed", "Redactor", "redact_secrets", "redacted", "seen_whole"]
 
 MAX_PASSES: Final = 8
 """How often a text is looked at again after something in it was replaced: what stands beside it may show only then."""

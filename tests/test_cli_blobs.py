@@ -51,18 +51,25 @@ def test_what_is_ready_to_send_or_asked_for_is_whole(line: str, whole: bool, roo
 
 
 def test_blobs_stand_beside_an_export_unless_it_is_redacted(root: Path, tmp_path: Path) -> None:
-    """Nobody looked into them for secrets."""
+    """Spilled texts are seen whole, and stand in the lines then; into other blobs nobody looked for secrets."""
+    store = sl.FsStore(root)
+    (session_id,) = store.list_sessions()
+    named = store.put_blob(KEY.encode()).sha256
+    sl.save_extension(store, session_id, store.list_segments(session_id)[0], "my.blobs", named)
     (tmp_path / "out").mkdir()
     said = run("export", "@last", "-o", tmp_path / "out" / "a.jsonl", root=root)
     assert (said.code, said.err) == (0, "")
-    (blob,) = (tmp_path / "out" / "a.blobs").glob("*/*")
-    assert blob.read_text() == TEXT
+    beside = {blob.name: blob.read_text() for blob in (tmp_path / "out" / "a.blobs").glob("*/*")}
+    assert beside.pop(named) == KEY
+    assert list(beside.values()) == [TEXT]
 
     said = run("export", "@last", "--redact", "-o", tmp_path / "out" / "b.jsonl", root=root)
 
     assert said.err == "session-log: 1 blob not exported: nobody looked into them for secrets\n"
     assert not (tmp_path / "out" / "b.blobs").exists()
-    assert KEY not in (tmp_path / "out" / "b.jsonl").read_text()
+    written = (tmp_path / "out" / "b.jsonl").read_text()
+    assert KEY not in written
+    assert TEXT.partition(" ")[0] + " [redacted:" in written
 
 
 def test_a_missing_blob_is_an_error_or_damage(root: Path) -> None:

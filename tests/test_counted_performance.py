@@ -108,9 +108,9 @@ BOUNDS = {
     "create_segment, process, with a feed": Bound(
         f"getrandom getrandom stat stat mkdir {SAID_SO} {MADE}", 80, 159, 0, 388, 1
     ),
-    "process, shared: end of a run, with a feed": Bound(f"{SAID_SO} flock {AT_ONCE} flock", 15, 28, 0, 226, 0),
+    "process, shared: end of a run, with a feed": Bound(f"flock lseek {SAID_SO} write flock", 15, 28, 0, 226, 0),
     "process, shared: end of a run after a pause, with a feed": Bound(
-        f"stat {SAID_SO} flock {LOOKED} flock", 17, 30, 0, 226, 0
+        f"flock lseek stat stat {SAID_SO} write flock", 17, 30, 0, 226, 0
     ),
     "process, shared: end of a turn, with a feed": Bound(f"flock {AT_ONCE} flock", 2, 9, 0, 54, 0),
     "recent_sessions, 2 sessions": Bound(f"{FROM_ITS_END} {'stat ' * 4}close", 75, 82, 1_524, 0, 7),

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import session_log
@@ -167,6 +167,7 @@ def test_a_secret_that_shows_when_its_neighbour_is_gone() -> None:
 @given(pieces, st.sampled_from(sorted(SECRETS)), pieces)
 def test_no_secret_comes_through(before: list[str], secret: str, after: list[str]) -> None:
     """Between other texts, with a space at both sides, a secret is never on the other side as it was."""
+    assume(secret not in "".join(before) and secret not in "".join(after))  # glued to letters it is another word
     assert secret not in redact_secrets(" ".join(("".join(before), secret, "".join(after))))
 
 

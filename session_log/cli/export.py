@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from session_log import FsStore, MemoryStore, resolve_blobs, restore
+from session_log import FsStore, MemoryStore, Store, resolve_blobs, restore
 from session_log.addresses import Address
 from session_log.cli._exits import Exit
 from session_log.cli._options import REF, Shared, examples, shared
@@ -69,7 +69,7 @@ def _pieces(
     out: Output, found: Address, form: str, redact: bool, blobs: list[str], target: Path | None
 ) -> Iterator[bytes]:
     segment_id = found.segment()
-    change = _redaction() if redact else None
+    change = _redaction(found.store) if redact else None
     lines = export_lines(
         found.store, found.session_id, segment_id, at_turn=found.turn, at_entries=found.line, change=change
     )
@@ -107,7 +107,7 @@ def _alone(found: Address, lines: Iterator[bytes]) -> Address:
     return Address(store, found.session_id, segment_id)
 
 
-def _redaction() -> Change:
-    from session_log.redaction import redact_secrets, redacted
+def _redaction(store: Store) -> Change:
+    from session_log.redaction import redact_secrets, redacted, seen_whole
 
-    return lambda entry: redacted(entry, redact_secrets)
+    return lambda entry: redacted(entry, redact_secrets, seen_whole(store))
