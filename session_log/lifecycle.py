@@ -23,7 +23,7 @@ import msgspec
 
 from session_log import _layout, _trash
 from session_log._detach import detach as detach_child
-from session_log._errors import CallerError, NotFound, StillReferenced
+from session_log._errors import CallerError, NotFound, SessionLogError, StillReferenced
 from session_log._facts_file import files_of
 from session_log._file_store import FsStore
 from session_log._ids import parse_id
@@ -241,7 +241,8 @@ def _place_for(store: FsStore, session_id: str, segment_id: str) -> str:
 def _move(store: FsStore, session_id: str, segment_id: str, path: str, place: str) -> None:
     """Give the segment a second name in the trash, look for children, and take the first name away.
 
-    Whoever forks creates the child first, then looks at the names of its parent: one of the two sees the other.
+    Whoever forks creates the child first, then looks at the names of its parent: one of the two sees the other. A child
+    of a forker that was killed before it looked is found by a last look, and brings the segment back.
     """
     durable = store.durability != "process"
     kept = f"{place}/{_layout.segment_name(segment_id)}"
@@ -257,8 +258,24 @@ def _move(store: FsStore, session_id: str, segment_id: str, path: str, place: st
         raise
     with _layout.reported(path):
         os.unlink(path)
+    if late := _forked_late(store, session_id, segment_id):
+        with _layout.reported(path):
+            os.link(kept, path, follow_symlinks=False)
+            os.unlink(kept)
+        refuse_references(store, session_id, (segment_id,), late, [])
     if durable:
         _layout.sync_folder(os.path.dirname(path))
+
+
+def _forked_late(store: FsStore, session_id: str, segment_id: str) -> tuple[str, ...]:
+    """Return the children that came between the look for them and the end of the segment's name.
+
+    Who makes one then takes it back, unless it is killed just there.
+    """
+    with contextlib.suppress(SessionLogError):  # a moment ago there were none
+        tree = read_tree(store, session_id, salvage=True)
+        return tuple(branch.segment_id for branch in tree if branch.parent == segment_id and branch.link == "fork")
+    return ()
 
 
 def _children_now(store: FsStore, session_id: str, segment_id: str) -> tuple[str, ...]:

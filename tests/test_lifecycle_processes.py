@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import session_log as sl
 from session_log.branches import read_tree
 from session_log.collection import collect_blobs
-from session_log.lifecycle import delete_segment, delete_session
+from session_log.lifecycle import StillReferenced, delete_segment, delete_session
 from session_log.trash import list_trash, purge
+from session_log.verify import verify
 
 PREAMBLE = """
 import os, sys
@@ -303,3 +305,34 @@ def test_purging_needs_no_room(tmp_path: Path) -> None:
     assert list_trash(store) == ()
     with pytest.raises(sl.SessionDeleted):
         sl.create_segment_with_ids(store, session_id, sl.new_segment_id(), sl.SegmentStartState())
+
+
+def test_a_child_whose_maker_was_killed_just_then_keeps_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Created between the look for children and the end of the parent's name, by who could look at nothing any more."""
+    store = sl.FsStore(tmp_path)
+    with sl.SegmentWriter.create(store) as writer:
+        writer.save_user_input("one")
+        writer.save_turn_end()
+    session_id, parent = writer.session_id, writer.segment_id
+    sl.fork_at(store, session_id, parent, 1, copy_history=True)
+    child = sl.fork_at(store, session_id, parent, 1)
+    lines = list(store.read(session_id, child))
+    store.segment_path(session_id, child).unlink()
+    path, unlink = str(store.segment_path(session_id, parent)), os.unlink
+
+    def forked_just_before(name: Any, *args: Any, **more: Any) -> None:
+        if name == path:
+            store.create_segment(session_id, child, lines)
+        unlink(name, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", forked_just_before)
+        with pytest.raises(StillReferenced, match=child):
+            delete_segment(store, session_id, parent)
+
+    assert sl.restore(store, session_id, child).turn_count == 1
+    assert list_trash(store) == ()
+    assert verify(store).is_sound
+    assert delete_segment(store, session_id, parent, recursive=True).segments == (parent, child)
