@@ -31,6 +31,7 @@ _MEANWHILE: Final = frozenset(
         "HeadMoved",  # of a writer that does not fork
         "SegmentBusy",
         "CorruptSegment",  # detached meanwhile, or deleted
+        "WriterClosed",  # the same, to who looks for a key first
         "CallerError",  # nothing would be left of the session; there is a session of this id
     }
 )
